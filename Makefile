@@ -1,0 +1,51 @@
+# Everything works on a machine with Python >= 3.11 and make: the virtual environment and the servers are set up on first use.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test up lint format lock generate clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mbevents needs Python 3.11 or newer; $(PYTHON) is `$(PYTHON) --version`. Try: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "Setting up $(VENV) (once; about a minute)…" >&2
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(READY) ## real MusicBrainz edits, from commit to their effects (start here)
+	@$(BIN)/mbevents demo $(ARGS)
+
+up: $(READY) ## everything running on embedded servers, until Ctrl-C
+	@$(BIN)/mbevents up $(ARGS)
+
+test: $(READY) ## all tests, on real embedded servers
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY) ## style, types and import directions
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(READY) ## rewrite the code in its style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench-%: $(READY) ## a benchmark: capture, latency, bridge
+	@$(BIN)/python -m tests.benchmarks.$* $(ARGS)
+
+generate: $(READY) ## write the generated files again (entity map, JSON Schemas, AsyncAPI, settings page)
+	@$(BIN)/python -m ops.generate
+
+lock: ## resolve the dependencies again into requirements.lock (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --no-annotate --all-extras -o requirements.lock pyproject.toml requirements-build.in
+
+clean: ## remove the virtual environment and the embedded servers' data
+	@test ! -x $(BIN)/mbevents || $(BIN)/mbevents stack destroy --yes
+	rm -rf $(VENV)

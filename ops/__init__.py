@@ -1,0 +1,1 @@
+"""Running it: settings, wiring, command line, web, embedded servers, metrics, demo."""

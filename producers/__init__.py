@@ -1,0 +1,1 @@
+"""Where events come from: capture in the database, and the bridge that turns captured rows into events."""

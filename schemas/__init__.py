@@ -1,0 +1,1 @@
+"""What crosses a boundary: frozen models of every event's data, by subject, and their generated JSON Schemas."""
