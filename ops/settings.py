@@ -27,7 +27,7 @@ class Settings(BaseSettings):
     redis_namespace: str = Field("MB", description="Prefix of every key and channel.")
     redis_entities_url: SecretStr | None = Field(None, description="Redis of the entity cache (default: database 0).")
     redis_sessions_url: SecretStr | None = Field(
-        None, description="Redis of MusicBrainz Server's store, where its invalidation flags live (default: database 1)."
+        None, description="Redis of MusicBrainz Server's store, with its invalidation flags (default: database 1)."
     )
     redis_pubsub_url: SecretStr | None = Field(None, description="Redis of the channels (default: database 5).")
     broker_url: SecretStr | None = Field(
@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     worker_threads: int = Field(8, ge=1, le=256, description="Threads of one worker process.")
     job_max_retries: int = Field(5, ge=0, description="Tries after the first before a job is a dead letter.")
     metrics_listen: str | None = Field(
-        None, description="host:port where a process serves /metrics, /healthz and /readyz; loopback unless you mean it."
+        None, description="host:port where a process serves /metrics, /healthz and /readyz."
     )
     sentry_dsn: SecretStr | None = Field(None, description="Sentry project for errors. Unset: nothing is sent.")
     log_format: Literal["auto", "json", "console"] = Field(

@@ -1,0 +1,44 @@
+"""The broker that a URL asks for."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from events.errors import UsageError
+
+from .broker import RedisQueues
+
+
+class Broker(Protocol):
+    """What both brokers are to the rest of us; to Dramatiq they are its own."""
+
+    stopping: bool
+
+    def enqueue(self, message: Any, *, delay: int | None = None) -> Any: ...
+    def enqueue_many(self, messages: Any, *, delay: int | None = None) -> int: ...
+    def depths(self) -> Any: ...
+    def idle(self, queue_names: Any) -> bool: ...
+    def reap(self, *, max_redeliveries: int) -> Any: ...
+    def corpses(self, limit: int = ...) -> Any: ...
+    def forget(self, corpses: Any) -> None: ...
+    def declare_queue(self, queue_name: str) -> Any: ...
+    def get_declared_queues(self) -> set[str]: ...
+    def close(self) -> None: ...
+
+
+def make_broker(url: str, namespace: str = "MB", middleware: Sequence[Any] = ()) -> Broker:
+    """`redis://`, `rediss://` and `unix://` are Redis; `amqp://` and `amqps://` RabbitMQ. Connects when it is used."""
+    scheme = urlsplit(url).scheme
+    broker: Broker
+    if scheme in {"redis", "rediss", "unix"}:
+        broker = RedisQueues(url, namespace=namespace, middleware=middleware)
+    elif scheme in {"amqp", "amqps"}:
+        # Only who uses RabbitMQ needs its client.
+        from .rabbitmq import RabbitQueues
+
+        broker = RabbitQueues(url, middleware=middleware)
+    else:
+        raise UsageError(
+            f"BROKER_URL begins with {scheme or 'nothing'!r}: it must be redis://, rediss://, unix://, amqp:// or amqps://."
+        )
+    return broker

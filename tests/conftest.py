@@ -1,0 +1,67 @@
+"""Real servers for every test: one private PostgreSQL and Redis for the whole run, a fresh database for each test."""
+
+import os
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+from psycopg import sql
+
+import ops.stack
+from ops.stack import Stack
+
+TEMPLATE = "musicbrainz"
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """The embedded servers of this run, with the real schema and sample data as a template."""
+    # Not pytest's own folder: its long path does not fit into a socket's name.
+    with tempfile.TemporaryDirectory(prefix="mbe-") as home:
+        os.chmod(home, 0o755)  # noqa: PTH101 (as root, PostgreSQL runs as another user, who must get in)
+        with ops.stack.start(Path(home), durable=False) as running:
+            ops.stack.ensure_musicbrainz(running, database=TEMPLATE, progress=lambda _: None)
+            yield running
+
+
+@pytest.fixture
+def clone(stack: Stack) -> Iterator[Callable[[str], str]]:
+    """Makes fresh databases from a template; each is dropped when the test ends."""
+    made: list[str] = []
+
+    def make(template: str = TEMPLATE) -> str:
+        name = f"test_{uuid.uuid4().hex[:12]}"
+        with psycopg.connect(stack.database_url("postgres"), autocommit=True) as connection:
+            connection.execute(
+                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+            )
+            connection.execute(
+                sql.SQL("ALTER DATABASE {} SET search_path = musicbrainz, public").format(sql.Identifier(name))
+            )
+        made.append(name)
+        return stack.database_url(name)
+
+    yield make
+    with psycopg.connect(stack.database_url("postgres"), autocommit=True) as connection:
+        for name in made:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def database(clone: Callable[[str], str]) -> str:
+    """URL of a fresh MusicBrainz database: the real schema, the sample data, nothing of ours."""
+    return clone(TEMPLATE)
+
+
+@pytest.fixture
+def redis_server(stack: Stack) -> Iterator[Stack]:
+    """The run's Redis, empty: `redis_server.redis_url(n)` for each role."""
+    client = redis.Redis.from_url(stack.redis_url())
+    client.flushall()
+    yield stack
+    client.flushall()
+    client.close()
