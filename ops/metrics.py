@@ -1,0 +1,231 @@
+"""The one registry of metrics: each is declared here, with its labels, before anything counts it.
+
+Base units (seconds), low cardinality: never an MBID, an edit or an editor as a label.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from events.errors import MbeventsError
+
+Kind = Literal["counter", "gauge", "histogram"]
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+# From a wake-up by pub/sub (a millisecond) to a backlog of an hour.
+LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
+DURATION = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """A metric: what it means, and which labels every use of it gives."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+def _counter(name: str, help_text: str, *labels: str) -> Declaration:
+    return Declaration(name, "counter", help_text, labels)
+
+
+def _gauge(name: str, help_text: str, *labels: str) -> Declaration:
+    return Declaration(name, "gauge", help_text, labels)
+
+
+def _histogram(name: str, help_text: str, *labels: str, buckets: tuple[float, ...] = DURATION) -> Declaration:
+    return Declaration(name, "histogram", help_text, labels, buckets)
+
+
+# What each process counts of its own work.
+DECLARATIONS: tuple[Declaration, ...] = (
+    _gauge("mbevents_bridge_connected", "1 while the bridge has its connection to PostgreSQL."),
+    _gauge("mbevents_bridge_leader", "1 in the one bridge that ticks, 0 in a standby."),
+    _histogram("mbevents_bridge_probe_seconds", "Round trip of the bridge's notification to itself.", buckets=LATENCY),
+    _counter("mbevents_ticks_total", "Ticks that the bridge committed."),
+    _histogram("mbevents_tick_seconds", "Duration of a tick: from its snapshot to its commit."),
+    _counter("mbevents_events_total", "Events appended to the log.", "type"),
+    _gauge("mbevents_log_position", "Highest position in the event log."),
+    _gauge("mbevents_published_position", "Position up to which events are published and enqueued."),
+    _counter("mbevents_truncates_total", "Captured tables that were truncated: told, but without their rows."),
+    _counter("mbevents_unresolved_total", "Row changes whose entity could not be found any more."),
+    _counter("mbevents_jobs_total", "Work that ended: done, retried, dead or skipped.", "queue", "actor", "outcome"),
+    _histogram("mbevents_job_seconds", "Duration of one run of an actor.", "queue", "actor"),
+    _histogram(
+        "mbevents_job_wait_seconds", "From being enqueued to the start of a run.", "queue", "actor", buckets=LATENCY
+    ),
+    _counter(
+        "mbevents_cache_reads_total",
+        "Reads of the entity cache: hit, miss, absent or unavailable.",
+        "entity_type",
+        "outcome",
+    ),
+    _counter(
+        "mbevents_cache_loads_total",
+        "Loads after a miss: stored, refused, shared or unleased.",
+        "entity_type",
+        "outcome",
+    ),
+    _counter(
+        "mbevents_cache_invalidations_total",
+        "Cache entries forgotten, as an event's own entity or a dependant.",
+        "entity_type",
+        "reason",
+    ),
+    _counter(
+        "mbevents_cache_type_invalidations_total", "Whole entity types forgotten at once.", "entity_type", "reason"
+    ),
+    _histogram("mbevents_cache_invalidation_seconds", "Duration of what one message asks the caches to forget."),
+    _histogram(
+        "mbevents_end_to_end_seconds",
+        "From the start of an event's transaction to its effect by an actor.",
+        "actor",
+        buckets=LATENCY,
+    ),
+)
+
+# What `mbevents web` asks the servers for when it is scraped: once for the whole system, not once a process.
+SYSTEM: tuple[Declaration, ...] = (
+    _gauge("mbevents_queue_messages", "Messages of a queue: waiting, in_progress, delayed or dead.", "queue", "state"),
+    _gauge("mbevents_queue_age_seconds", "How long the oldest waiting message of a queue waits.", "queue"),
+    _gauge("mbevents_dead_letters", "Dead letters that wait for a person."),
+    _gauge("mbevents_tasks", "Ledgered work by state: queued, done or dead.", "state"),
+    _gauge("mbevents_workers", "Worker processes with a fresh heartbeat."),
+    _gauge("mbevents_head_position", "Highest position in the event log, as the database has it."),
+    _gauge("mbevents_head_published_position", "Position up to which events are published, as the database has it."),
+    _gauge("mbevents_log_age_seconds", "Age of the oldest committed change or event that is not published yet."),
+    _gauge("mbevents_server_up", "1 if a server answered when this was collected.", "server"),
+)
+
+
+class UnknownMetricError(MbeventsError):
+    """A metric was used that is not declared, or not in this way."""
+
+
+def make_registry(version: str) -> CollectorRegistry:
+    """A registry with the build's information; one for a process."""
+    registry = CollectorRegistry()
+    Gauge("mbevents_build_info", "1; the version is the label.", ["version"], registry=registry).labels(version).set(1)
+    # For alerts on a process that restarts again and again.
+    Gauge("mbevents_start_time_seconds", "When this process started, in Unix time.", registry=registry).set(time.time())
+    return registry
+
+
+class PrometheusTelemetry:
+    """`events.telemetry.Telemetry` into a registry. What is not declared raises: tests then fail.
+
+    With `on_error`, it is told instead, so that a typing error in a metric's name never stops work.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        declarations: Iterable[Declaration] = DECLARATIONS,
+        *,
+        on_error: Callable[[UnknownMetricError], None] | None = None,
+    ) -> None:
+        self._declared = {each.name: (each, _make(each, registry)) for each in declarations}
+        self._on_error = on_error
+        self._children: dict[tuple[str, ...], Counter | Gauge | Histogram] = {}
+
+    def count(self, name: str, value: float = 1, **labels: str) -> None:
+        metric = self._find(name, "counter", labels)
+        if isinstance(metric, Counter):
+            metric.inc(value)
+
+    def gauge(self, name: str, value: float, **labels: str) -> None:
+        metric = self._find(name, "gauge", labels)
+        if isinstance(metric, Gauge):
+            metric.set(value)
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        metric = self._find(name, "histogram", labels)
+        if isinstance(metric, Histogram):
+            metric.observe(value)
+
+    def _find(self, name: str, kind: Kind, labels: dict[str, str]) -> Counter | Gauge | Histogram | None:
+        key = (kind, name, *labels, *labels.values())
+        found = self._children.get(key)
+        if found is None:
+            try:
+                found = self._check(name, kind, labels)
+            except UnknownMetricError as error:
+                if self._on_error is None:
+                    raise
+                self._on_error(error)
+                return None
+            self._children[key] = found
+        return found
+
+    def _check(self, name: str, kind: Kind, labels: dict[str, str]) -> Counter | Gauge | Histogram:
+        declaration, metric = self._declared.get(name, (None, None))
+        if declaration is None or metric is None:
+            raise UnknownMetricError(f"The metric {name} is not declared. Declare it in ops/metrics.py.")
+        if declaration.kind != kind:
+            raise UnknownMetricError(f"The metric {name} is a {declaration.kind}, and is used as a {kind}.")
+        if set(labels) != set(declaration.labels):
+            raise UnknownMetricError(
+                f"The metric {name} has the labels {sorted(declaration.labels)}, and is used with {sorted(labels)}."
+            )
+        return metric.labels(**labels) if labels else metric
+
+
+class Asked(Collector):
+    """Gauges of `SYSTEM` that are asked for when somebody scrapes, at most once in `every` seconds.
+
+    `ask` yields name, labels and value; a server that is away is a value, not an error.
+    """
+
+    def __init__(self, ask: Callable[[], Iterable[tuple[str, dict[str, str], float]]], *, every: float = 1.0) -> None:
+        self._ask = ask
+        self._every = every
+        self._lock = threading.Lock()
+        self._asked_at = float("-inf")
+        self._families: list[Metric] = []
+
+    def describe(self) -> Iterable[Metric]:
+        return [_family(each) for each in SYSTEM]
+
+    def collect(self) -> Iterator[Metric]:
+        with self._lock:
+            if time.monotonic() - self._asked_at >= self._every:
+                self._families = self._collected()
+                self._asked_at = time.monotonic()
+            families = list(self._families)
+        yield from families
+
+    def _collected(self) -> list[Metric]:
+        declared = {each.name: each for each in SYSTEM}
+        families = {name: _family(each) for name, each in declared.items()}
+        for name, labels, value in self._ask():
+            if name not in declared or set(labels) != set(declared[name].labels):
+                raise UnknownMetricError(f"The metric {name} with labels {sorted(labels)} is not declared in SYSTEM.")
+            families[name].add_metric([labels[label] for label in declared[name].labels], value)
+        return [family for family in families.values() if family.samples]
+
+
+def page(registry: CollectorRegistry) -> bytes:
+    """The text that Prometheus reads."""
+    return generate_latest(registry)
+
+
+def _make(declaration: Declaration, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
+    name, help_text, labels = declaration.name, declaration.help, declaration.labels
+    if declaration.kind == "counter":
+        return Counter(name, help_text, labels, registry=registry)
+    if declaration.kind == "gauge":
+        return Gauge(name, help_text, labels, registry=registry)
+    return Histogram(name, help_text, labels, buckets=declaration.buckets, registry=registry)
+
+
+def _family(declaration: Declaration) -> GaugeMetricFamily:
+    return GaugeMetricFamily(declaration.name, declaration.help, labels=list(declaration.labels))
