@@ -1,0 +1,155 @@
+"""The event log: appended without gaps, read by position. Every function works in its caller's transaction."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import psycopg
+from psycopg.rows import tuple_row
+
+from events.sql import queries
+from schemas.envelope import Draft, Event, full_type
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last position given out, and the last that was published. Everything up to it can be read from the log."""
+
+    position: int
+    published: int
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """An event of the log as it travels: `body` is its CloudEvents JSON, encoded once for every use."""
+
+    position: int
+    name: str
+    body: bytes
+
+
+def head(connection: "psycopg.Connection[Any]", *, lock: bool = False) -> Head:
+    """Where the log ends. With `lock`, positions are the caller's to give until its transaction ends."""
+    rows = _rows(connection, "lock_head" if lock else "head")
+    return Head(*rows[0])
+
+
+def append(
+    connection: "psycopg.Connection[Any]", drafts: Iterable[Draft], *, source: str, after: int, recorded_at: datetime
+) -> Iterator[Logged]:
+    """Write drafts to the positions behind `after`, as they come; yields each as it was written.
+
+    The caller holds the head (`head(lock=True)`), moves it with `advance`, and has made the day's partition.
+    """
+    when = recorded_at.astimezone(UTC).isoformat()
+    position = after
+    types: dict[str, str] = {}
+    with connection.cursor() as cursor, cursor.copy(queries("events.log")["copy"]) as copy:
+        for draft in drafts:
+            position += 1
+            event_type = types.get(draft.name) or types.setdefault(draft.name, full_type(draft.name))
+            data = orjson.dumps(draft.data)
+            copy.write_row(
+                (
+                    position,
+                    when,
+                    draft.id,
+                    event_type,
+                    source,
+                    draft.subject,
+                    draft.time,
+                    draft.xid,
+                    data.decode(),
+                )
+            )
+            yield Logged(
+                position,
+                draft.name,
+                orjson.dumps(
+                    Event(
+                        draft.id,
+                        event_type,
+                        source,
+                        draft.subject,
+                        draft.time,
+                        position,
+                        orjson.Fragment(data),  # type: ignore[arg-type]  # encoded already; only to_dict looks at it
+                    ).to_dict()
+                ),
+            )
+
+
+def advance(connection: "psycopg.Connection[Any]", position: int) -> None:
+    """Move the end of the log, in the transaction that appended up to there."""
+    connection.execute(queries("events.log")["advance"], {"position": position})
+
+
+def mark_published(connection: "psycopg.Connection[Any]", position: int) -> None:
+    """Note that everything up to here reached the channels and queues."""
+    connection.execute(queries("events.log")["published"], {"published": position})
+
+
+def read(
+    connection: "psycopg.Connection[Any]",
+    *,
+    after: int,
+    limit: int,
+    types: Sequence[str] | None = None,
+    since: datetime | None = None,
+) -> list[Event]:
+    """Events behind a position, in order. `types` are names as in channels (`entity.updated`); `since` is the time
+    at which they were written to the log."""
+    return _events(connection, "read", after=after, limit=limit, types=_full(types), since=since)
+
+
+def latest(
+    connection: "psycopg.Connection[Any]",
+    *,
+    limit: int,
+    types: Sequence[str] | None = None,
+    since: datetime | None = None,
+    subject: str | None = None,
+) -> list[Event]:
+    """The newest events, newest first; with a `subject` (`artist/<mbid>`) those about it."""
+    if subject is None:
+        return _events(connection, "latest", limit=limit, types=_full(types), since=since)
+    return _events(connection, "by_subject", subject=subject, limit=limit, types=_full(types), since=since)
+
+
+def at(connection: "psycopg.Connection[Any]", positions: Sequence[int]) -> list[Event]:
+    """The events at these positions; those that are no longer kept are left out."""
+    return _events(connection, "at", positions=list(positions))
+
+
+def get(connection: "psycopg.Connection[Any]", name: str) -> Event | None:
+    """One event by its id or, when `name` is a number, its position."""
+    if name.isascii() and name.isdigit() and len(name) <= 18:
+        found = at(connection, [int(name)])
+        if found:
+            return found[0]
+    found = _events(connection, "by_id", id=name)
+    return found[0] if found else None
+
+
+def encoded(events: Iterable[Event]) -> Iterator[Logged]:
+    """Events that were read, as they travel."""
+    for event in events:
+        yield Logged(event.sequence, event.name, event.to_json())
+
+
+def _full(types: Sequence[str] | None) -> list[str] | None:
+    return None if types is None else [full_type(name) for name in types]
+
+
+def _rows(connection: "psycopg.Connection[Any]", query: str, **parameters: Any) -> list[tuple[Any, ...]]:
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        return cursor.execute(queries("events.log")[query], parameters or None).fetchall()
+
+
+def _events(connection: "psycopg.Connection[Any]", query: str, **parameters: Any) -> list[Event]:
+    return [
+        Event(row[1], row[2], row[3], row[4], row[5], row[0], orjson.loads(row[6]))
+        for row in _rows(connection, query, **parameters)
+    ]
