@@ -1,0 +1,11 @@
+-- Stores an entry if the lease still stands and the entity type is of the same generation; gives the lease back.
+-- KEYS: entry, lease, generation. ARGV: token, generation, entry ('' only gives the lease back), milliseconds to live.
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then
+    return 0
+end
+redis.call('DEL', KEYS[2])
+if ARGV[3] == '' or redis.call('GET', KEYS[3]) ~= ARGV[2] then
+    return 0
+end
+redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
+return 1
