@@ -11,7 +11,7 @@ import dramatiq
 import psycopg
 import structlog
 from dramatiq.common import current_millis
-from dramatiq.errors import BrokerConnectionError, RateLimitExceeded, Retry
+from dramatiq.errors import RateLimitExceeded, Retry
 from dramatiq.middleware import SkipMessage
 from psycopg_pool import ConnectionPool, PoolTimeout
 
@@ -114,12 +114,9 @@ class Measured(dramatiq.Middleware):  # type: ignore[misc]
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
 
-    def before_enqueue(self, broker: Any, message: Any, delay: int | None) -> None:
-        # Not the message's own timestamp: a retry has waited on purpose.
-        message.options["queued_at"] = current_millis() + (delay or 0)
-
     def before_process_message(self, broker: Any, message: Any) -> None:
         message.began = time.perf_counter()
+        # Not the message's own timestamp: a retry has waited on purpose.
         since = message.options.get("queued_at", message.message_timestamp)
         if isinstance(since, int | float):
             waited = max(0.0, (current_millis() - since) / 1000)
@@ -128,7 +125,7 @@ class Measured(dramatiq.Middleware):  # type: ignore[misc]
     def after_process_message(
         self, broker: Any, message: Any, *, result: Any = None, exception: BaseException | None = None
     ) -> None:
-        outcome = _outcome(message) or ("done" if exception is None else "retried")
+        outcome = _outcome(message) or "done"
         self._telemetry.observe("mbevents_job_seconds", time.perf_counter() - message.began, **_labels(message))
         self._telemetry.count("mbevents_jobs_total", 1, outcome=outcome, **_labels(message))
 
@@ -151,6 +148,7 @@ class Ledgered(dramatiq.Middleware):  # type: ignore[misc]
         except psycopg.Error as error:
             message.postponed = LedgerAwayError("Postgres does not answer whether this work is done; it waits.")
             raise SkipMessage("ledger away") from error
+        # Dead is not done: a person's retry is enqueued just before its transaction makes it queued again.
         if state is None or state == "done":
             raise SkipMessage("done already")
 
@@ -176,13 +174,12 @@ class Ledgered(dramatiq.Middleware):  # type: ignore[misc]
     def _bury(self, message: Any, error: str) -> None:
         message.died = True
         message.error = error
-        redis_id = message.options.get("redis_message_id")
-        retries = message.options.get("retries", 0)
         letter = letter_of(
             message.asdict(),
-            delivery_id=redis_id or f"{message.message_id}:{retries}",
+            # Redis's id, as the reaper would have it: told by both of us, it is still one death.
+            delivery_id=message.options.get("redis_message_id") or message.message_id,
             error=error,
-            redeliveries=getattr(message, "redeliveries", 0),
+            redeliveries=message.redeliveries,
         )
         try:
             self._ledger.bury([letter])
@@ -231,38 +228,30 @@ class Retries(dramatiq.Middleware):  # type: ignore[misc]
             return
         options = broker.get_actor(message.actor_name).options
         retries = message.options.get("retries", 0)
+        least = options.get("min_backoff", self._min_backoff)
         if isinstance(exception, RateLimitExceeded):
             # It was not even tried, so it costs no retry.
-            self._later(broker, message, retries, backoff_ms(1, least=self._min_backoff), exception)
+            self._later(message, retries, backoff_ms(1, least=least), exception)
             return
-        limit = min(options.get("max_retries", self._max_retries), self._max_retries)
         throws = options.get("throws")
-        if retries >= limit or (throws and isinstance(exception, throws)):
+        if retries >= options.get("max_retries", self._max_retries) or (throws and isinstance(exception, throws)):
             message.fail()
             return
         delay = exception.delay if isinstance(exception, Retry) else None
         if delay is None:
-            delay = backoff_ms(
-                retries,
-                least=options.get("min_backoff", self._min_backoff),
-                most=options.get("max_backoff", self._max_backoff),
-            )
-        self._later(broker, message, retries + 1, delay, exception)
+            delay = backoff_ms(retries, least=least, most=options.get("max_backoff", self._max_backoff))
+        self._later(message, retries + 1, delay, exception)
 
     def after_skip_message(self, broker: Any, message: Any) -> None:
         postponed = getattr(message, "postponed", None)
         if postponed is not None:
             retries = message.options.get("retries", 0)
-            self._later(broker, message, retries, backoff_ms(1, least=self._min_backoff), postponed)
+            self._later(message, retries, backoff_ms(1, least=self._min_backoff), postponed)
 
-    def _later(self, broker: Any, message: Any, retries: int, delay: int, exception: BaseException) -> None:
+    def _later(self, message: Any, retries: int, delay: int, exception: BaseException) -> None:
         log.warning("message_retried", retries=retries, delay_ms=delay, error=describe(exception))
-        try:
-            _enqueue(broker, message.copy(options={"retries": retries}), delay)
-        except Exception:
-            # What cannot be enqueued must not be acked as if it were.
-            message.fail()
-            raise
+        # The consumer puts it off in the step in which it would have been acked.
+        message.again = (message.copy(options={"retries": retries}), delay)
 
 
 def standard_middleware(
@@ -272,19 +261,6 @@ def standard_middleware(
     return [BoundIds(), Measured(telemetry), Ledgered(ledger), Versions(supported), Retries(max_retries=max_retries)]
 
 
-def _enqueue(broker: Any, message: Any, delay: int) -> None:
-    # The message is acked after this, so it must be in the queue: while the broker is away there is nothing to do but
-    # to wait. Stopping, the message is left un-acked, and returned to its queue when this process is found dead.
-    while True:
-        try:
-            broker.enqueue(message, delay=delay)
-        except BrokerConnectionError as error:
-            log.warning("retry_waits_for_broker", error=str(error))
-            time.sleep(0.5)
-        else:
-            return
-
-
 def _labels(message: Any) -> dict[str, str]:
     return {"queue": message.queue_name, "actor": message.actor_name}
 
@@ -292,4 +268,4 @@ def _labels(message: Any) -> dict[str, str]:
 def _outcome(message: Any) -> str | None:
     if getattr(message, "died", False):
         return "dead"
-    return "retried" if getattr(message, "postponed", None) is not None else None
+    return "retried" if message.again is not None else None

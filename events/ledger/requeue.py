@@ -12,8 +12,8 @@ import psycopg
 import structlog
 
 from events.queues.adapters import bury
-from events.queues.core import MAX_RETRIES
-from events.queues.letters import letter_of
+from events.queues.letters import NewDeadLetter
+from events.telemetry import NoTelemetry, Telemetry
 
 from . import service
 from .messages import task_message
@@ -21,6 +21,7 @@ from .service import BEGINNING, Task
 
 log = structlog.get_logger(__name__)
 
+INTERVAL = 1.0
 GRACE = 2.0
 BLIND_GRACE = 60.0
 SWEEP_EVERY = 30.0
@@ -38,7 +39,7 @@ class Sender(Protocol):
 class Askable(Protocol):
     """A broker that can tell whether a task's message is there. RabbitMQ cannot."""
 
-    def has_messages(self, queue_name: str, task_ids: Sequence[int], *, max_retries: int = ...) -> list[bool]: ...
+    def has_messages(self, queue_name: str, task_ids: Sequence[int]) -> list[bool]: ...
     def lifetime(self) -> str: ...
 
 
@@ -55,29 +56,32 @@ class Requeuer:
         broker: Sender,
         load_events: Callable[[Sequence[int]], Sequence[dict[str, Any]]],
         *,
+        telemetry: Telemetry | None = None,
         grace: float = GRACE,
         blind_grace: float = BLIND_GRACE,
         sweep_every: float = SWEEP_EVERY,
-        max_retries: int = MAX_RETRIES,
     ) -> None:
         self._connect = connect
         self._broker = broker
+        self._askable = broker if isinstance(broker, Askable) else None
         self._load_events = load_events
+        self._telemetry = telemetry or NoTelemetry()
         self._grace = grace
         self._blind_grace = blind_grace
         self._sweep_every = sweep_every
-        self._max_retries = max_retries
         self._lifetime = ""
         self._swept_at = float("-inf")
         self._reached: tuple[datetime, int] = (BEGINNING, 0)
 
     def run_once(self) -> int:
         """Enqueue again what is lost; how many tasks."""
-        if not isinstance(self._broker, Askable):
-            return self._by_age()
-        return self._by_asking(self._broker)
+        requeued = self._by_age() if self._askable is None else self._by_asking(self._askable)
+        if requeued:
+            log.warning("tasks_enqueued_again", tasks=requeued)
+            self._telemetry.count("mbevents_tasks_requeued_total", requeued)
+        return requeued
 
-    def run(self, stop: threading.Event, *, interval: float = 1.0) -> None:
+    def run(self, stop: threading.Event, *, interval: float = INTERVAL) -> None:
         """Until `stop` is set; outlasts servers that are away."""
         while not stop.is_set():
             try:
@@ -112,7 +116,7 @@ class Requeuer:
             by_queue[task.queue].append(task)
         lost: list[Task] = []
         for queue_name, tasks in by_queue.items():
-            there = broker.has_messages(queue_name, [task.id for task in tasks], max_retries=self._max_retries)
+            there = broker.has_messages(queue_name, [task.id for task in tasks])
             lost += (task for task, has_message in zip(tasks, there, strict=True) if not has_message)
         return lost
 
@@ -126,13 +130,9 @@ class Requeuer:
                 return requeued
 
     def _enqueue(self, tasks: Sequence[Task]) -> int:
-        for start in range(0, len(tasks), LOAD):
-            self._enqueue_few(tasks[start : start + LOAD])
-        if tasks:
-            log.warning("tasks_enqueued_again", tasks=len(tasks))
-        return len(tasks)
+        return sum(self._enqueue_few(tasks[start : start + LOAD]) for start in range(0, len(tasks), LOAD))
 
-    def _enqueue_few(self, tasks: Sequence[Task]) -> None:
+    def _enqueue_few(self, tasks: Sequence[Task]) -> int:
         with self._connect() as connection:
             # Done and acked between the two looks is not lost.
             open_ids = set(service.still_queued(connection, [task.id for task in tasks]))
@@ -147,9 +147,18 @@ class Requeuer:
         self._broker.enqueue_many(messages)
         with self._connect() as connection:
             service.enqueued(connection, [message.options["task_id"] for message in messages])
+        return len(messages)
 
     def _give_up(self, task: Task) -> None:
-        message = task_message(task.id, queue=task.queue, actor=task.actor, events=[])
-        error = "its events are no longer in the log, so that its message could not be made again"
+        letter = NewDeadLetter(
+            delivery_id=f"{task.id}:gone",
+            queue=task.queue,
+            actor=task.actor,
+            task_id=task.id,
+            # There is no message any more, so there is nothing to retry.
+            raw=b"",
+            error=f"its events (positions {task.positions[0]} to {task.positions[-1]}) are no longer in the log, "
+            "so that its message could not be made again",
+        )
         with self._connect() as connection:
-            bury(connection, [letter_of(message.asdict(), delivery_id=f"{task.id}:gone", error=error)])
+            bury(connection, [letter])

@@ -63,9 +63,8 @@ class PostgresDeadLetters:
     def _take(
         self, connection: "psycopg.Connection[Any]", which: Filter, **bounds: Any
     ) -> tuple[TakenLetters, list[int]]:
-        ids = None if which.ids is None else list(which.ids)
         with connection.cursor(row_factory=tuple_row) as cursor:
-            rows = cursor.execute(self._sql["take"], {**_narrow(which), **bounds, "ids": ids}).fetchall()
+            rows = cursor.execute(self._sql["take"], {**_narrow(which), **bounds}).fetchall()
         taken = TakenLetters([row[0] for row in rows], [row[2] for row in rows if row[2] is not None])
         return taken, [row[1] for row in rows if row[1] is not None]
 
@@ -86,7 +85,7 @@ def bury(connection: "psycopg.Connection[Any]", letters: Iterable[NewDeadLetter]
                 with connection.transaction():
                     connection.execute(sql["bury"], _json_as_text(fields))
             except psycopg.DataError:
-                # Readable to us and not to Postgres (a number of a thousand digits): kept as it came.
+                # Readable to us and not to Postgres: kept as it came. One odd letter must not keep all others out.
                 connection.execute(sql["bury"], {**fields, "message": None, "raw": letter.message or letter.raw})
             if letter.task_id is not None:
                 connection.execute(sql["task_dead"], fields)
@@ -99,6 +98,7 @@ def _json_as_text(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _narrow(which: Filter) -> dict[str, Any]:
     return {
+        "ids": None if which.ids is None else list(which.ids),
         "queue": which.queue,
         "actor": which.actor,
         "died_before": which.died_before,

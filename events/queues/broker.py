@@ -1,6 +1,7 @@
 """Dramatiq's queues on Redis, made quick (woken, in bulk) and safe (each message is accounted for)."""
 
 import threading
+import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,24 +13,26 @@ import dramatiq
 import orjson
 import redis
 from dramatiq.brokers.redis import RedisBroker
-from dramatiq.common import current_millis, dq_name, q_name
+from dramatiq.common import current_millis
 from dramatiq.errors import ConnectionClosed
 from dramatiq.message import Message
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from .consumer import RedisConsumer
-from .core import MAX_RETRIES, redis_id
-from .encoder import MessageEncoder
+from .core import redis_id
+from .encoder import MessageEncoder, encode_message
 from .keys import Keys
 from .suspects import Suspects
-from .threads import Heartbeat, Wakeups
+from .threads import Pulse, Wakeups
 from .types import Corpse, Depth, Reaped
 
 CHUNK_MESSAGES = 500
 # One message may hold 500 events: bytes bound what one script call keeps everybody else waiting for.
 CHUNK_BYTES = 1_000_000
-SCRIPTS = ("enqueue", "fetch", "ack", "bury", "requeue", "reap", "exists", "pending")
+# A worker beats every second; several missed in a row are more than a pause.
+HEARTBEAT_TIMEOUT_MS = 6_000
+SCRIPTS = ("enqueue", "fetch", "ack", "bury", "postpone", "give_back", "pulse", "reap", "exists", "open", "lifetime")
 
 
 @dataclass(slots=True)
@@ -41,9 +44,9 @@ class _Chunk:
 
 def connect_redis(url: str) -> "redis.Redis":
     """A client for the broker. It never repeats a command: a fetch whose answer was lost must not be made twice."""
-    options: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "socket_timeout": 5, "socket_connect_timeout": 3}
+    options: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "socket_timeout": 5, "max_connections": 1_000}
     if not url.startswith("unix:"):
-        options["socket_keepalive"] = True
+        options |= {"socket_keepalive": True, "socket_connect_timeout": 3}
     client: redis.Redis = redis.Redis.from_url(url, **options)
     return client
 
@@ -51,8 +54,12 @@ def connect_redis(url: str) -> "redis.Redis":
 class RedisQueues(RedisBroker):  # type: ignore[misc]
     """Dramatiq's Redis broker with our own commands on its key layout.
 
-    `heartbeat_timeout` is in milliseconds. Built-in maintenance is off: the `Reaper` does it.
+    Delayed messages wait in Redis, not in a worker. `heartbeat_timeout` is in milliseconds. Built-in maintenance is
+    off: the `Reaper` does it.
     """
+
+    # `idle` is one look at one moment.
+    looks_until_idle = 1
 
     def __init__(
         self,
@@ -60,12 +67,11 @@ class RedisQueues(RedisBroker):  # type: ignore[misc]
         *,
         namespace: str = "MB",
         middleware: Sequence[dramatiq.Middleware] | None = None,
-        heartbeat_timeout: int = 10_000,
+        heartbeat_timeout: int = HEARTBEAT_TIMEOUT_MS,
     ) -> None:
         self.stopping = False
         self.keys = Keys(namespace)
         self._in_hand: dict[str, set[str]] = defaultdict(set)
-        self._consumers: dict[str, RedisConsumer] = {}
         super().__init__(
             client=connect_redis(url),
             middleware=[Suspects(), *(middleware or ())],
@@ -79,9 +85,16 @@ class RedisQueues(RedisBroker):  # type: ignore[misc]
         self._scripts = {
             name: self.client.register_script(package.joinpath(f"{name}.lua").read_bytes()) for name in SCRIPTS
         }
-        self.wakeups = Wakeups(self.client, self.keys)
-        self._heartbeat = Heartbeat(self.beat)
+        self.wakeups = Wakeups(self.client, self.keys.wake)
+        self._pulse = Pulse(self._beat)
         self.alone = threading.Lock()
+
+    def declare_queue(self, queue_name: str) -> None:
+        # Without the delayed queue that Dramatiq would make a thread for.
+        if queue_name not in self.queues:
+            self.emit_before("declare_queue", queue_name)
+            self.queues.add(queue_name)
+            self.emit_after("declare_queue", queue_name)
 
     # Sending
 
@@ -94,11 +107,16 @@ class RedisQueues(RedisBroker):  # type: ignore[misc]
         """Enqueue in bulk; how many were new. Each queue gets its messages in their order."""
         fresh = 0
         chunks: dict[str, _Chunk] = {}
+        # Two calls through every middleware for each message cost more than all the rest.
+        hooked = self._hooked("before_enqueue")
         for given in messages:
-            message = self._prepared(given, delay)
-            self.emit_before("enqueue", message, delay)
-            data = message.encode()
-            chunk = chunks.setdefault(message.queue_name, _Chunk([], []))
+            message = _prepared(given, redis_id(given.options), delay)
+            if hooked:
+                self.emit_before("enqueue", message, delay)
+            data = encode_message(message)
+            chunk = chunks.get(message.queue_name)
+            if chunk is None:
+                chunk = chunks[message.queue_name] = _Chunk([], [])
             chunk.messages.append(message)
             chunk.pairs += (message.options["redis_message_id"], data)
             chunk.size += len(data)
@@ -109,30 +127,23 @@ class RedisQueues(RedisBroker):  # type: ignore[misc]
             fresh += self._put(queue_name, chunk, delay)
         return fresh
 
-    def _prepared(self, message: Any, delay: int | None) -> Any:
-        options = {**message.options, "redis_message_id": redis_id(message.options)}
-        queue_name = message.queue_name
-        if delay is not None:
-            queue_name = dq_name(queue_name)
-            options["eta"] = current_millis() + delay
-        return Message(
-            queue_name,
-            message.actor_name,
-            message.args,
-            message.kwargs,
-            options,
-            message.message_id,
-            message.message_timestamp,
-        )
-
     def _put(self, queue_name: str, chunk: _Chunk, delay: int | None) -> int:
         keys = self.keys.queue(queue_name)
         fresh = self._run(
-            "enqueue", [keys.waiting, keys.messages, self.keys.queues], [queue_name, self.keys.wake, *chunk.pairs]
+            "enqueue",
+            [keys.waiting, keys.messages, keys.delayed, self.keys.queues],
+            [queue_name, self.keys.wake, -1 if delay is None else max(0, delay), *chunk.pairs],
         )
-        for message in chunk.messages:
-            self.emit_after("enqueue", message, delay)
+        if delay is not None:
+            self._pulse.soon()
+        if self._hooked("after_enqueue"):
+            for message in chunk.messages:
+                self.emit_after("enqueue", message, delay)
         return cast(int, fresh)
+
+    def _hooked(self, hook: str) -> bool:
+        nothing = getattr(dramatiq.Middleware, hook)
+        return any(getattr(type(each), hook) is not nothing for each in self.middleware)
 
     # Receiving
 
@@ -141,9 +152,8 @@ class RedisQueues(RedisBroker):  # type: ignore[misc]
         return RedisConsumer
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> RedisConsumer:
-        self._heartbeat.start()
-        consumer = self._consumers[queue_name] = RedisConsumer(self, queue_name, prefetch, timeout)
-        return consumer
+        self._pulse.start()
+        return RedisConsumer(self, queue_name, prefetch, timeout)
 
     def in_hand(self, queue_name: str) -> set[str]:
         """Ids of what this process got from a queue and has not finished."""
@@ -163,6 +173,19 @@ class RedisQueues(RedisBroker):  # type: ignore[misc]
         keys = self.keys.queue(queue_name, self.broker_id)
         self._run("ack", [keys.held, keys.messages, keys.deaths, keys.started], [redis_message_id])
 
+    def postpone(self, message: Any, delay: int) -> None:
+        """Let a message that this worker holds run again, as it is now, after `delay` milliseconds."""
+        message = _prepared(message, message.options["redis_message_id"], delay)
+        self.emit_before("enqueue", message, delay)
+        keys = self.keys.queue(message.queue_name, self.broker_id)
+        self._run(
+            "postpone",
+            [keys.held, keys.messages, keys.deaths, keys.started, keys.delayed, self.keys.queues],
+            [message.queue_name, message.options["redis_message_id"], encode_message(message), max(0, delay)],
+        )
+        self._pulse.soon()
+        self.emit_after("enqueue", message, delay)
+
     def bury(self, queue_name: str, redis_message_id: str | bytes, error: str) -> None:
         """Put a message that this worker holds among the dead ones; the reaper takes it to Postgres."""
         keys = self.keys.queue(queue_name, self.broker_id)
@@ -176,9 +199,10 @@ class RedisQueues(RedisBroker):  # type: ignore[misc]
     def give_back(self, queue_name: str, ids: Sequence[str | bytes]) -> None:
         """Put messages that were not started back at the head of their queue."""
         keys = self.keys.queue(queue_name, self.broker_id)
-        for start in range(0, len(ids), CHUNK_MESSAGES):
+        # The last first: each part goes before what is there.
+        for start in reversed(range(0, len(ids), CHUNK_MESSAGES)):
             self._run(
-                "requeue",
+                "give_back",
                 [keys.waiting, keys.messages, keys.held],
                 [queue_name, self.keys.wake, *ids[start : start + CHUNK_MESSAGES]],
             )
@@ -195,23 +219,27 @@ class RedisQueues(RedisBroker):  # type: ignore[misc]
         with _closed_on_error():
             self.client.sadd(self.keys.queue(queue_name, self.broker_id).started, redis_message_id)
 
-    def beat(self) -> None:
-        with _closed_on_error():
-            seconds, micros = self.client.time()
-            self.client.zadd(self.keys.heartbeats, {self.broker_id: seconds * 1000 + micros // 1000})
+    def stop_fetching(self) -> None:
+        """What is in hand may be finished; nothing new is taken."""
+        self.stopping = True
+        self.wakeups.wake_all()
 
     def close(self) -> None:
-        self.stopping = True
+        self.stop_fetching()
         self.wakeups.stop()
-        self._heartbeat.stop()
+        self._pulse.stop()
         self.client.close()
+
+    def _beat(self) -> float:
+        """Say that this worker lives, and move what is due; seconds until more is."""
+        left = self._run("pulse", [self.namespace], [self.broker_id, CHUNK_MESSAGES])
+        return float("inf") if left < 0 else left / 1000
 
     # Looking after the queues
 
     def reap(self, *, max_redeliveries: int) -> Reaped:
         """Return or bury what dead workers held. Atomic: any number of callers may do it at once."""
-        workers, returned, buried = self._run("reap", [self.namespace], [self.heartbeat_timeout, max_redeliveries])
-        return Reaped(workers=workers, returned=returned, buried=buried)
+        return Reaped(*self._run("reap", [self.namespace], [self.heartbeat_timeout, max_redeliveries]))
 
     def corpses(self, limit: int = 100) -> list[Corpse]:
         """Up to `limit` dead messages that are still in Redis."""
@@ -241,64 +269,69 @@ class RedisQueues(RedisBroker):  # type: ignore[misc]
                 pipe.hdel(keys.dead_errors, corpse.key)
             pipe.execute()
 
-    def has_messages(self, queue_name: str, task_ids: Sequence[int], *, max_retries: int = MAX_RETRIES) -> list[bool]:
-        """For each task whether a message of it is queued, delayed, in progress or dead in Redis."""
-        now, later = self.keys.queue(queue_name), self.keys.queue(dq_name(queue_name))
+    def has_messages(self, queue_name: str, task_ids: Sequence[int]) -> list[bool]:
+        """For each task whether a message of it waits, is delayed, in progress or dead in Redis."""
+        keys = self.keys.queue(queue_name)
         answers: list[bool] = []
         for start in range(0, len(task_ids), CHUNK_MESSAGES):
             ids = task_ids[start : start + CHUNK_MESSAGES]
-            found = self._run("exists", [now.messages, later.messages, now.dead_messages], [max_retries, *ids])
-            answers += map(bool, found)
+            answers += map(bool, self._run("exists", [keys.messages, keys.dead_messages], ids))
         return answers
 
     def lifetime(self) -> str:
         """Names the time since Redis last lost its data: it changes with FLUSHALL and with a restart."""
-        with _closed_on_error():
-            name = f"{self.namespace}:__lifetime__"
-            self.client.set(name, dramatiq.message.generate_unique_id(), nx=True)
-            mark = cast("bytes | None", self.client.get(name)) or b""
-            return f"{self.client.info('server')['run_id']}/{mark.decode()}"
+        return cast(bytes, self._run("lifetime", [self.keys.lifetime], [uuid.uuid4().hex])).decode()
 
     def known_queues(self) -> list[str]:
-        """Every queue that ever held a message or is declared here, without the delayed ones."""
+        """Every queue that ever held a message or is declared here."""
         with _closed_on_error():
-            stored = {q_name(each.decode()) for each in self.client.smembers(self.keys.queues)}
+            stored = {each.decode() for each in self.client.smembers(self.keys.queues)}
         return sorted(stored | self.get_declared_queues())
 
     def depths(self) -> dict[str, Depth]:
         """How much is in each queue."""
         names = self.known_queues()
-        with _closed_on_error(), self.client.pipeline(transaction=False) as pipe:
+        with _closed_on_error(), self.client.pipeline(transaction=True) as pipe:
             for name in names:
-                now, later = self.keys.queue(name), self.keys.queue(dq_name(name))
-                pipe.llen(now.waiting)
-                pipe.hlen(now.messages)
-                pipe.hlen(later.messages)
-                pipe.zcard(now.dead)
-                pipe.lindex(now.waiting, 0)
+                keys = self.keys.queue(name)
+                pipe.llen(keys.waiting)
+                pipe.hlen(keys.messages)
+                pipe.zcard(keys.delayed)
+                pipe.zcard(keys.dead)
+                pipe.lindex(keys.waiting, 0)
             rows = iter(pipe.execute())
             depths: dict[str, Depth] = {}
             for name in names:
                 waiting, stored, delayed, dead, first = (next(rows) for _ in range(5))
                 data = self.client.hget(self.keys.queue(name).messages, first) if first else None
-                depths[name] = Depth(waiting, max(0, stored - waiting), delayed, dead, _age(data))
+                depths[name] = Depth(waiting, max(0, stored - waiting - delayed), delayed, dead, _age(data))
         return depths
 
-    def idle(self, queue_names: Collection[str]) -> bool:
+    def idle(self, queue_names: Collection[str], worker: Any) -> bool:  # noqa: ARG002 (RabbitMQ must ask the worker)
         """Nothing waits, is due or is in this worker's hands."""
-        names = sorted(queue_names)
-        counts = self._run("pending", [self.namespace], [self.broker_id, *names])
-        for name, here, waiting, held in zip(names, counts[::3], counts[1::3], counts[2::3], strict=True):
-            consumer = self._consumers.get(dq_name(name))
-            later = consumer.due_later() if consumer else 0
-            # What does not fit into a full consumer of delayed messages is not due either, as far as anyone can tell.
-            if here or held > later or (waiting and not (consumer and consumer.full)):
-                return False
-        return True
+        return not self._run("open", [self.namespace], [self.broker_id, *sorted(queue_names)])
 
     def _run(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
         with _closed_on_error():
             return self._scripts[script](keys=keys, args=args)
+
+
+def _prepared(message: Any, key: str, delay: int | None) -> Any:
+    """A copy with what the queues and their watchers note in its options."""
+    return Message(
+        message.queue_name,
+        message.actor_name,
+        message.args,
+        message.kwargs,
+        {
+            **message.options,
+            "redis_message_id": key,
+            # From when on it waits to be worked on: a retry has been delayed on purpose.
+            "queued_at": current_millis() + (delay or 0),
+        },
+        message.message_id,
+        message.message_timestamp,
+    )
 
 
 @contextmanager

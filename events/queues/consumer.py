@@ -1,6 +1,5 @@
 """The consumer of one queue in Redis: it sleeps until it is woken, and keeps account of what it holds."""
 
-import heapq
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -8,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from dramatiq import Consumer, MessageProxy
-from dramatiq.common import current_millis
 from dramatiq.errors import DecodeError
 from dramatiq.message import Message
 
@@ -21,14 +19,21 @@ log = structlog.get_logger(__name__)
 
 # More at once would only make the script that fetches them hold up everybody else.
 MOST_AT_ONCE = 500
+# Looking without being woken, in seconds, while the wake-ups work; when they do not, the consumer's timeout counts.
+SAFETY_POLL = 5.0
 
 
-class RedisMessage(MessageProxy):  # type: ignore[misc]
-    """A message and how many workers died with it in their hands."""
+class QueuedMessage(MessageProxy):  # type: ignore[misc]
+    """A message in a worker's hands.
 
-    def __init__(self, message: Any, redeliveries: int) -> None:
+    `redeliveries`: workers that died with it in their hands. `again`: what takes its place after so many milliseconds.
+    `error`: why it is rejected.
+    """
+
+    def __init__(self, message: Any, redeliveries: int = 0) -> None:
         super().__init__(message)
         self.redeliveries = redeliveries
+        self.again: tuple[Any, int] | None = None
         self.error: str | None = None
 
     def __str__(self) -> str:
@@ -46,17 +51,12 @@ class RedisConsumer(Consumer):  # type: ignore[misc]
         self.queue_name = queue_name
         self.prefetch = prefetch
         self.timeout = timeout / 1000
-        self.delayed = queue_name.endswith(".DQ")
         self._cache: deque[tuple[bytes, bytes, int]] = deque()
-        self._etas: list[float] = []
         self._short = False  # the last fetch found more than there was room for, or might have
         self._woken = broker.wakeups.event(queue_name)
-        if self.delayed:
-            # The thread that waits for delayed messages forgets them when its connection breaks.
-            broker.in_hand(queue_name).clear()
         broker.recover(queue_name)
 
-    def __next__(self) -> RedisMessage | None:
+    def __next__(self) -> QueuedMessage | None:
         message = self._next_cached()
         if message is None and self._fetch():
             message = self._next_cached()
@@ -65,11 +65,15 @@ class RedisConsumer(Consumer):  # type: ignore[misc]
         return message
 
     def ack(self, message: Any) -> None:
-        self.broker.ack(self.queue_name, message.options["redis_message_id"])
+        """Forget a message that is done, or put it off when it is to run again."""
+        if message.again is None:
+            self.broker.ack(self.queue_name, message.options["redis_message_id"])
+        else:
+            self.broker.postpone(*message.again)
         self._let_go([message])
 
     def nack(self, message: Any) -> None:
-        error = getattr(message, "error", None)
+        error = message.error
         if error is None:
             exception = message._exception
             error = describe(exception) if exception is not None else "it was rejected"
@@ -85,15 +89,6 @@ class RedisConsumer(Consumer):  # type: ignore[misc]
         ids = [message_id for message_id, _, _ in self._cache]
         self._cache.clear()
         self.broker.give_back(self.queue_name, ids)
-
-    def due_later(self) -> int:
-        """How many delayed messages wait here for a time to come."""
-        now = current_millis()
-        return sum(1 for eta in list(self._etas) if eta > now)
-
-    @property
-    def full(self) -> bool:
-        return len(self.broker.in_hand(self.queue_name)) >= self.prefetch
 
     def _let_go(self, messages: Iterable[Any]) -> None:
         held = self.broker.in_hand(self.queue_name)
@@ -116,21 +111,19 @@ class RedisConsumer(Consumer):  # type: ignore[misc]
 
     def _wait(self) -> None:
         if self.broker.stopping:
-            time.sleep(0.05)
-            return
-        seconds = self.timeout
-        if self.delayed:
-            now = current_millis()
-            while self._etas and self._etas[0] <= now:
-                heapq.heappop(self._etas)
-            if self._etas:
-                seconds = min(seconds, (self._etas[0] - now) / 1000)
-        self._woken.wait(seconds)
+            # Woken for good; the thread has yet to be told to end.
+            time.sleep(0.02)
+        else:
+            self._woken.wait(SAFETY_POLL if self.broker.wakeups.healthy else self.timeout)
 
-    def _next_cached(self) -> RedisMessage | None:
+    def _next_cached(self) -> QueuedMessage | None:
+        in_hand = self.broker.in_hand(self.queue_name)
         while self._cache:
-            message_id, data, deaths = self._cache.popleft()
-            name = message_id.decode(errors="replace")
+            key, data, deaths = self._cache.popleft()
+            redis_id = key.decode(errors="replace")
+            if redis_id in in_hand:
+                # Delivered to us again while we work on it: Redis lost its data, or took us for dead. Its ack is one.
+                continue
             try:
                 message = Message.decode(data)
                 problem = unfit(message, self.queue_name, self.broker.actors)
@@ -138,11 +131,9 @@ class RedisConsumer(Consumer):  # type: ignore[misc]
                 problem = f"the message cannot be decoded: {bounded(repr(error.error))[:200]}"
             if problem is None:
                 # The key it is stored under is the truth: acking any other would leave it in Redis for ever.
-                message.options["redis_message_id"] = name
-                self.broker.in_hand(self.queue_name).add(name)
-                if self.delayed and isinstance(eta := message.options.get("eta"), int | float):
-                    heapq.heappush(self._etas, eta)
-                return RedisMessage(message, deaths)
-            log.error("message_unfit", queue=self.queue_name, redis_message_id=name, error=problem)
-            self.broker.bury(self.queue_name, message_id, problem)
+                message.options["redis_message_id"] = redis_id
+                in_hand.add(redis_id)
+                return QueuedMessage(message, deaths)
+            log.error("message_unfit", queue=self.queue_name, redis_message_id=redis_id, error=problem)
+            self.broker.bury(self.queue_name, key, problem)
         return None

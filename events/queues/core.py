@@ -32,22 +32,36 @@ class Fields(Protocol):
 
 
 def redis_id(options: Mapping[str, Any]) -> str:
-    """The id of a message in Redis. Ledgered work has the same one however often it is enqueued: `task:retries`."""
+    """The id of a message in Redis: the task's for ledgered work, so that it is there once however often it is sent."""
     task_id = options.get("task_id")
-    if task_id is None:
-        return str(uuid.uuid4())
-    return f"{task_id}:{options.get('retries', 0)}"
+    return str(uuid.uuid4()) if task_id is None else str(task_id)
+
+
+def malformed(message: Fields) -> str | None:
+    """What makes a decoded message none that could run anywhere; None when it is one."""
+    for name, kind in (("message_id", str), ("queue_name", str), ("actor_name", str), ("kwargs", dict)):
+        if not isinstance(getattr(message, name), kind):
+            return f"the message's {name} is not a {kind.__name__}"
+    options = message.options
+    if not isinstance(options, dict):
+        return "the message's options is not a dict"
+    # What our own middleware counts with; a bool is no number here.
+    for name, most in (("retries", 10**6), ("task_id", 2**63 - 1)):
+        value = options.get(name, 0)
+        if type(value) is not int or not 0 <= value <= most:
+            return f"the message's option {name} is not a number from 0 to {most}"
+    return None
 
 
 def unfit(message: Fields, queue_name: str, actors: Collection[str]) -> str | None:
     """Why a decoded message cannot be given to an actor; None when it can."""
-    for name, kind in (("message_id", str), ("kwargs", dict), ("options", dict)):
-        if not isinstance(getattr(message, name), kind):
-            return f"the message's {name} is not a {kind.__name__}"
+    problem = malformed(message)
+    if problem is not None:
+        return problem
     if message.queue_name != queue_name:
         return f"the message names another queue than {queue_name}, in which it was found"
     if message.actor_name not in actors:
-        return f"no actor is called {str(message.actor_name)[:100]!r}; it needs a release that has it, or be discarded"
+        return f"no actor is called {message.actor_name[:100]!r}; it needs a release that has it, or be discarded"
     return None
 
 

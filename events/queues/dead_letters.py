@@ -13,6 +13,8 @@ from .letters import DeadLetter, Filter
 # Letters with 500 events each must fit into memory; small ones go fast enough.
 RETRY_BATCH = 200
 DISCARD_BATCH = 5_000
+# Options that attempts leave in a message.
+TRACES = {"retries", "eta", "redis_message_id", "queued_at"}
 
 
 class Batch(Protocol):
@@ -79,13 +81,9 @@ class DeadLetters:
 
 def _afresh(fields: dict[str, Any]) -> Any:
     """The message with nothing left of its former attempts. Its task's id stays, and with it that it is one work."""
-    options = {
-        name: value
-        for name, value in fields["options"].items()
-        if name not in {"retries", "eta", "redis_message_id", "queued_at", "traceback", "requeue_timestamp"}
-    }
+    options = {name: value for name, value in fields["options"].items() if name not in TRACES}
     return Message(
-        queue_name=fields["queue_name"].removesuffix(".DQ"),
+        queue_name=fields["queue_name"],
         actor_name=fields["actor_name"],
         args=tuple(fields["args"]),
         kwargs=fields["kwargs"],

@@ -7,6 +7,11 @@ from dramatiq import Encoder
 from dramatiq.errors import DecodeError
 
 
+def encode_message(message: Any) -> bytes:
+    """A message as JSON; `orjson.Fragment`s in it (events encoded before) go in as they are."""
+    return orjson.dumps(vars(message), option=orjson.OPT_NON_STR_KEYS)
+
+
 class MessageEncoder(Encoder):  # type: ignore[misc]
     """Reads what Dramatiq's encoder wrote, and the other way round."""
 

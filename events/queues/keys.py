@@ -1,17 +1,19 @@
-"""Names of keys in Redis. Dramatiq's documented layout, so that its tools read our queues, and a few of ours."""
+"""Names of keys in Redis. Dramatiq's layout (its tools read our queues) except for what is delayed, and a few of ours.
+
+An id is once in its queue's `messages`, and in one of `waiting`, `delayed` and a worker's `held`; or it is dead.
+"""
 
 from dataclasses import dataclass
 from functools import lru_cache
 
-from dramatiq.common import q_name
-
 
 @dataclass(frozen=True, slots=True)
 class QueueKeys:
-    """The keys of one queue (or delayed queue) as one worker sees them."""
+    """The keys of one queue as one worker sees them."""
 
     waiting: str
     messages: str
+    delayed: str
     held: str
     started: str
     deaths: str
@@ -34,6 +36,10 @@ class Keys:
         return f"{self.namespace}:__queues__"
 
     @property
+    def lifetime(self) -> str:
+        return f"{self.namespace}:__lifetime__"
+
+    @property
     def wake(self) -> str:
         """The channel on which a queue's name is published when it got messages."""
         return f"{self.namespace}:wake"
@@ -44,14 +50,15 @@ class Keys:
 
 @lru_cache(maxsize=1024)
 def _queue_keys(namespace: str, name: str, worker: str) -> QueueKeys:
-    dead = f"{namespace}:{q_name(name)}.XQ"
+    queue = f"{namespace}:{name}"
     return QueueKeys(
-        waiting=f"{namespace}:{name}",
-        messages=f"{namespace}:{name}.msgs",
+        waiting=queue,
+        messages=f"{queue}.msgs",
+        delayed=f"{queue}.delayed",
         held=f"{namespace}:__acks__.{worker}.{name}",
         started=f"{namespace}:__started__.{worker}.{name}",
-        deaths=f"{namespace}:{name}.deaths",
-        dead=dead,
-        dead_messages=f"{dead}.msgs",
-        dead_errors=f"{dead}.errors",
+        deaths=f"{queue}.deaths",
+        dead=f"{queue}.XQ",
+        dead_messages=f"{queue}.XQ.msgs",
+        dead_errors=f"{queue}.XQ.errors",
     )

@@ -6,8 +6,11 @@ from datetime import datetime
 from typing import Any
 
 import orjson
+from dramatiq.common import q_name
+from dramatiq.errors import DecodeError
+from dramatiq.message import Message
 
-from .core import bounded
+from .core import bounded, malformed
 from .types import Corpse
 
 
@@ -57,39 +60,38 @@ class Filter:
 
 def letter_of(fields: dict[str, Any], *, delivery_id: str, error: str, redeliveries: int = 0) -> NewDeadLetter:
     """The letter of a message given as `Message.asdict()`."""
+    options = fields["options"]
     data = orjson.dumps(fields, option=orjson.OPT_NON_STR_KEYS)
-    options = fields.get("options")
-    options = options if isinstance(options, dict) else {}
-    task_id, retries = options.get("task_id"), options.get("retries", 0)
     readable = storable(data)
     return NewDeadLetter(
         delivery_id=delivery_id,
-        queue=str(fields.get("queue_name", "")).removesuffix(".DQ"),
+        queue=q_name(fields["queue_name"]),
         error=bounded(error),
         message=data if readable else None,
         raw=None if readable else data,
-        actor=bounded(str(fields["actor_name"]))[:200] if "actor_name" in fields else None,
-        message_id=bounded(str(fields["message_id"]))[:200] if "message_id" in fields else None,
-        task_id=task_id if isinstance(task_id, int) else None,
-        attempts=(retries if isinstance(retries, int) else 0) + 1,
+        actor=bounded(fields["actor_name"])[:200],
+        message_id=bounded(fields["message_id"])[:200],
+        task_id=options.get("task_id"),
+        attempts=options.get("retries", 0) + 1,
         redeliveries=redeliveries,
     )
 
 
 def letter_of_corpse(corpse: Corpse) -> NewDeadLetter:
-    """The letter of a dead message of the broker, which may be anything."""
+    """The letter of a dead message of the broker, which may be anything. What no worker could run is kept as bytes."""
     try:
-        fields = orjson.loads(corpse.data)
-    except orjson.JSONDecodeError:
-        fields = None
-    if not isinstance(fields, dict):
+        message = Message.decode(corpse.data)
+    except DecodeError:
+        message = None
+    if message is None or malformed(message) is not None:
         return NewDeadLetter(
             delivery_id=corpse.delivery_id, queue=corpse.queue, error=bounded(corpse.error), raw=corpse.data
         )
-    fields["queue_name"] = corpse.queue
+    # Where it was found is the truth: a person who retries it must not send it somewhere else.
+    fields = {**message.asdict(), "queue_name": corpse.queue}
     return letter_of(fields, delivery_id=corpse.delivery_id, error=corpse.error)
 
 
 def storable(data: bytes) -> bool:
-    """Whether jsonb takes it: it knows no NUL, and no number beyond numeric's range."""
-    return b"\\u0000" not in data and b"\0" not in data
+    """Whether jsonb takes it: text in PostgreSQL cannot hold a NUL."""
+    return b"\\u0000" not in data

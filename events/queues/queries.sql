@@ -16,7 +16,8 @@ WHERE id = %(task_id)s AND state = 'queued';
 -- Without the messages, which may be large; newest first.
 SELECT id, queue, actor, task_id, message_id, error, attempts, redeliveries, died_at
 FROM mbevents.dead_letter
-WHERE (%(queue)s::text IS NULL OR queue = %(queue)s)
+WHERE (%(ids)s::bigint[] IS NULL OR id = ANY (%(ids)s))
+  AND (%(queue)s::text IS NULL OR queue = %(queue)s)
   AND (%(actor)s::text IS NULL OR actor = %(actor)s)
   AND (%(died_before)s::timestamptz IS NULL OR died_at < %(died_before)s)
   AND (%(died_after)s::timestamptz IS NULL OR died_at >= %(died_after)s)
@@ -27,7 +28,8 @@ LIMIT %(limit)s;
 -- name: count
 SELECT count(*)
 FROM mbevents.dead_letter
-WHERE (%(queue)s::text IS NULL OR queue = %(queue)s)
+WHERE (%(ids)s::bigint[] IS NULL OR id = ANY (%(ids)s))
+  AND (%(queue)s::text IS NULL OR queue = %(queue)s)
   AND (%(actor)s::text IS NULL OR actor = %(actor)s)
   AND (%(died_before)s::timestamptz IS NULL OR died_at < %(died_before)s)
   AND (%(died_after)s::timestamptz IS NULL OR died_at >= %(died_after)s);

@@ -2,10 +2,11 @@
 
 import threading
 from collections.abc import Collection, Iterable
-from dataclasses import replace
 from typing import Protocol
 
 import structlog
+
+from events.telemetry import NoTelemetry, Telemetry
 
 from .letters import NewDeadLetter, letter_of_corpse
 from .types import Corpse, Reaped
@@ -13,6 +14,7 @@ from .types import Corpse, Reaped
 log = structlog.get_logger(__name__)
 
 MAX_REDELIVERIES = 3
+INTERVAL = 2.0
 BATCH = 100
 
 
@@ -31,26 +33,31 @@ class Letters(Protocol):
 class Reaper:
     """Any number of them may run, anywhere."""
 
-    def __init__(self, broker: Graveyard, letters: Letters, *, max_redeliveries: int = MAX_REDELIVERIES) -> None:
+    def __init__(
+        self,
+        broker: Graveyard,
+        letters: Letters,
+        *,
+        telemetry: Telemetry | None = None,
+        max_redeliveries: int = MAX_REDELIVERIES,
+    ) -> None:
         self._broker = broker
         self._letters = letters
+        self._telemetry = telemetry or NoTelemetry()
         self._max_redeliveries = max_redeliveries
 
     def run_once(self) -> Reaped:
         """Return what dead workers held, then take the dead messages to Postgres."""
-        total = Reaped()
-        while True:
-            reaped = self._broker.reap(max_redeliveries=self._max_redeliveries)
-            total = Reaped(
-                total.workers + reaped.workers, total.returned + reaped.returned, total.buried + reaped.buried
-            )
-            if not reaped.workers:
-                break
-        if total.returned or total.buried:
-            log.warning("dead_workers_reaped", workers=total.workers, returned=total.returned, buried=total.buried)
-        return replace(total, moved=self._move())
+        reaped = self._broker.reap(max_redeliveries=self._max_redeliveries)
+        if reaped.workers:
+            log.warning("dead_workers_reaped", workers=reaped.workers, returned=reaped.returned, buried=reaped.buried)
+            self._telemetry.count("mbevents_workers_reaped_total", reaped.workers)
+            self._telemetry.count("mbevents_messages_returned_total", reaped.returned)
+        if reaped.dead:
+            self._move()
+        return reaped
 
-    def run(self, stop: threading.Event, *, interval: float = 3.0) -> None:
+    def run(self, stop: threading.Event, *, interval: float = INTERVAL) -> None:
         """Until `stop` is set; outlasts servers that are away."""
         while not stop.is_set():
             try:
@@ -60,11 +67,8 @@ class Reaper:
                 log.warning("reaper_failed", error=type(error).__name__)
             stop.wait(interval)
 
-    def _move(self) -> int:
-        moved = 0
+    def _move(self) -> None:
         while corpses := self._broker.corpses(BATCH):
             # Kept before it is removed: after a crash in between it is moved again, and is one letter all the same.
             self._letters.bury([letter_of_corpse(corpse) for corpse in corpses])
             self._broker.forget(corpses)
-            moved += len(corpses)
-        return moved

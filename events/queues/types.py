@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Reaped:
-    """What the reaper did: dead workers found, messages returned to their queues, buried, and moved to Postgres."""
+    """Dead workers found, messages returned to their queues, and buried; dead messages that are in the broker now."""
 
     workers: int = 0
     returned: int = 0
     buried: int = 0
-    moved: int = 0
+    dead: int = 0
 
 
 @dataclass(frozen=True, slots=True)

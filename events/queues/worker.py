@@ -1,20 +1,17 @@
-"""Runs actors in this process, and a supervisor for several such processes."""
+"""Runs actors in this process."""
 
 import logging
 import os
-import signal
-import subprocess
 import threading
-import time
-from collections.abc import Collection, Sequence
-from types import FrameType
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import dramatiq.worker
 import structlog
 from dramatiq import Worker
-from dramatiq.common import current_millis, dq_name
 from dramatiq.errors import BrokerConnectionError
+
+from .factory import Broker
 
 log = structlog.get_logger(__name__)
 
@@ -23,19 +20,23 @@ WORKER_TIMEOUT_MS = 1_000
 RESTART_DELAY_SECONDS = 0.5
 PARENT = "MBEVENTS_SUPERVISOR"
 
+Duty = Callable[[threading.Event], None]
+
 
 def run_worker(
-    broker: Any,
+    broker: Broker,
     queues: Collection[str] | None = None,
     *,
     threads: int = 8,
     stop: threading.Event,
     drain: bool = False,
+    duties: Sequence[Duty] = (),
     prefetch: int = PREFETCH,
     stop_timeout: float = 30.0,
 ) -> None:
     """Work on `queues` (None: all that have actors) until `stop` is set or, with `drain`, until they are empty.
 
+    `duties` run beside it, each in a thread, until the event that they are given is set (`Reaper.run`, `Requeuer.run`).
     What was not started goes back to its queue. What runs may go on for `stop_timeout` seconds; what is not done then
     is left to be delivered again.
     """
@@ -48,6 +49,11 @@ def run_worker(
     worker = Worker(broker, queues=names, worker_threads=threads, worker_timeout=WORKER_TIMEOUT_MS)
     worker.queue_prefetch = prefetch
     worker.start()
+    done = threading.Event()
+    # Daemons: a duty may wait for a server that does not answer, and must not hold up the end of the process.
+    beside = [threading.Thread(target=duty, args=(done,), name="worker-duty", daemon=True) for duty in duties]
+    for thread in beside:
+        thread.start()
     log.info("worker_started", queues=sorted(names), threads=threads)
     try:
         if drain:
@@ -55,8 +61,11 @@ def run_worker(
         else:
             _until_stopped(stop)
     finally:
-        broker.stopping = True
+        broker.stop_fetching()
         worker.stop(timeout=int(stop_timeout * 1000))
+        done.set()
+        for thread in beside:
+            thread.join(5.0)
         log.info("worker_stopped")
 
 
@@ -68,112 +77,11 @@ def _until_stopped(stop: threading.Event) -> None:
             return
 
 
-def _until_empty(broker: Any, worker: Any, names: Collection[str], stop: threading.Event) -> None:
-    # Twice in a row, because a message may be on its way between two places that are looked at one after the other;
-    # RabbitMQ's may be on the wire, where nobody sees them.
-    needed = 2 if hasattr(broker, "in_hand") else 10
-    seen = 0
-    while seen < needed and not stop.wait(0.05):
+def _until_empty(broker: Broker, worker: Any, names: Collection[str], stop: threading.Event) -> None:
+    looks = 0
+    while looks < broker.looks_until_idle and not stop.wait(0.05):
         try:
-            empty = not _busy(worker, names) and broker.idle(names) and not _busy(worker, names)
+            looks = looks + 1 if broker.idle(names, worker) else 0
         except BrokerConnectionError as error:
             log.warning("drain_waits_for_broker", error=str(error))
-            empty = False
-        seen = seen + 1 if empty else 0
-
-
-def _busy(worker: Any, names: Collection[str]) -> bool:
-    """Whether messages are in the threads' hands, or delayed ones are due."""
-    if worker.work_queue.unfinished_tasks:
-        return True
-    now = current_millis()
-    consumers = (worker.consumers.get(dq_name(name)) for name in names)
-    return any(item.priority <= now for each in consumers if each for item in list(each.delay_queue.queue))
-
-
-def supervise(n: int, argv: Sequence[str], *, stop_timeout: float = 40.0) -> int:
-    """Run `n` processes of a command until SIGTERM or SIGINT, starting again each that dies; the exit code.
-
-    One that ends with 0 is done and not started again; exit code 2 (it was asked for nonsense) ends all.
-    """
-    return _Supervisor(n, argv, stop_timeout).run()
-
-
-class _Child:
-    def __init__(self, argv: Sequence[str]) -> None:
-        self._argv = list(argv)
-        self._failures = 0
-        self._started = 0.0
-        self.start_at = 0.0
-        self.process: subprocess.Popen[bytes] | None = None
-        self.done = False
-
-    def start(self) -> None:
-        self._started = time.monotonic()
-        # A session of its own: Ctrl-C in the terminal reaches the supervisor alone, which passes it on once.
-        self.process = subprocess.Popen(
-            self._argv, env={**os.environ, PARENT: str(os.getpid())}, start_new_session=True
-        )
-
-    def died(self, code: int) -> None:
-        lived = time.monotonic() - self._started
-        self._failures = 1 if lived > 60 else self._failures + 1
-        wait = min(30.0, 0.25 * 2**self._failures)
-        self.start_at = time.monotonic() + wait
-        self.process = None
-        log.error("worker_died", exit_code=code, lived_seconds=round(lived, 1), starts_again_in_seconds=wait)
-
-
-class _Supervisor:
-    def __init__(self, n: int, argv: Sequence[str], stop_timeout: float) -> None:
-        self._children = [_Child(argv) for _ in range(n)]
-        self._stop_timeout = stop_timeout
-        self._stop = threading.Event()
-        self._code = 0
-
-    def run(self) -> int:
-        before = {each: signal.signal(each, self._stopped) for each in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            while not self._stop.is_set() and not all(child.done for child in self._children):
-                self._look()
-                self._stop.wait(0.1)
-        finally:
-            self._end()
-            for each, handler in before.items():
-                signal.signal(each, handler)
-        return self._code
-
-    def _stopped(self, _signal: int, _frame: FrameType | None) -> None:
-        self._stop.set()
-
-    def _look(self) -> None:
-        for child in self._children:
-            if child.done:
-                continue
-            if child.process is None:
-                if time.monotonic() >= child.start_at:
-                    child.start()
-                continue
-            code = child.process.poll()
-            if code is None:
-                continue
-            if code == 0:
-                child.done = True
-            elif code == 2:
-                self._code = code
-                self._stop.set()
-            else:
-                child.died(code)
-
-    def _end(self) -> None:
-        running = [child.process for child in self._children if child.process and child.process.poll() is None]
-        for process in running:
-            process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + self._stop_timeout
-        for process in running:
-            try:
-                process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                log.error("worker_killed", pid=process.pid)  # noqa: TRY400
-                process.kill()
-                process.wait()
+            looks = 0
