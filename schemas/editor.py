@@ -1,0 +1,28 @@
+"""Accounts. Subject: `editor/<id>`. Only what everybody may see on the editor's page."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from schemas.values import Payload
+
+
+class EditorRegistered(Payload):
+    """Somebody made an account."""
+
+    editor_id: int
+    name: str
+
+
+class EditorUpdated(Payload):
+    """An editor was renamed or got other privileges."""
+
+    editor_id: int
+    name: str
+    columns: tuple[Literal["name", "privs", "deleted"], ...] = Field(description="What changed.")
+
+
+class EditorDeleted(Payload):
+    """An account was deleted. Its name is nobody's business any more."""
+
+    editor_id: int
