@@ -39,7 +39,8 @@ _SETTINGS = {
     "io_method": "sync",
     "max_logical_replication_workers": "0",
 }
-_NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+# Commits still wait for their write, so that a killed server loses none: only a crashed machine would.
+_NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}
 
 
 class EmbeddedPostgres:
@@ -81,7 +82,7 @@ class EmbeddedPostgres:
 
     def stop(self) -> None:
         """End it cleanly; nothing happens when it does not run."""
-        process = self._process()
+        process = self._process() or processes.of_child(self._child)
         if process is not None and not processes.stop(process, _STOP_SIGNALS):
             raise EmbeddedServerError(
                 f"PostgreSQL (pid {process.pid}) does not stop, not even by SIGQUIT; its log is {self.log}. "
@@ -224,7 +225,8 @@ class EmbeddedPostgres:
 
     def _launch(self) -> None:
         user = self._located().user
-        self._sockets = socket_folder(self.home / "run", _SOCKET)
+        # Beside the data: there the server's user can get.
+        self._sockets = socket_folder(self.data.parent / "run", _SOCKET)
         make_private(self._sockets, user)
         command = [str(self._located().binaries / "postgres"), "-D", str(self.data), "-k", str(self._sockets)]
         for name, value in self._settings.items():

@@ -24,6 +24,16 @@ def find(pid: int, arguments: Sequence[str]) -> psutil.Process | None:
     return process if found else None
 
 
+def of_child(child: subprocess.Popen[bytes] | None) -> psutil.Process | None:
+    """A child that was started and has not come far enough to have a pid file."""
+    if child is None or child.poll() is not None:
+        return None
+    try:
+        return psutil.Process(child.pid)
+    except psutil.NoSuchProcess:
+        return None
+
+
 def gone(process: psutil.Process) -> bool:
     """Whether it ended; `is_running` compares start times, so a reused pid does not count."""
     try:

@@ -56,7 +56,7 @@ class EmbeddedRedis:
 
     def stop(self) -> None:
         """End it cleanly; nothing happens when it does not run."""
-        process = self._process()
+        process = self._process() or processes.of_child(self._child)
         if process is not None and not processes.stop(process, _STOP_SIGNALS):
             raise EmbeddedServerError(f"Redis (pid {process.pid}) does not stop; its log is {self.log}.")
         if self._child is not None:
