@@ -9,7 +9,7 @@ from events.derivation.state import ENTITY_KINDS, KIND_BITS, KIND_MASK, Image
 
 def artwork_drafts(drafting: Drafting, owner_types: Mapping[int, str]) -> Iterator[Ordered]:
     """`owner_types` says whose images are of a kind: releases' or events'."""
-    for key, image in drafting.tx.images.items():
+    for key, image in drafting.tx.extras.images.items():
         told = _draft(drafting, key >> KIND_BITS, image, owner_types[key & KIND_MASK])
         if told is not None:
             yield told

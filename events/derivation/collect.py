@@ -87,21 +87,21 @@ class Entities(Rows):
             gid = new["gid"]
             before = touch.gid if old is None else old["gid"]
             if before is not None and before != gid:
-                tx.renamed.setdefault(key, before)
+                tx.own().renamed.setdefault(key, before)
             touch.gid = gid
             if old is None and not touch.flags & SEEN:
                 touch.flags = SEEN | BORN
             else:
                 touch.flags = (touch.flags | SEEN) & ~GONE
             if self._is_url:
-                tx.urls.pop(row_id, None)
+                tx.extras.urls.pop(row_id, None)
         elif old is not None:
             row_id = old["id"]
             touch = tx.touch(row_id << KIND_BITS | self._kind, shape, seqid)
             touch.gid = old["gid"]
             touch.flags |= SEEN | GONE
             if self._is_url:
-                tx.urls[row_id] = old["url"]
+                tx.own().urls[row_id] = old["url"]
 
 
 class Parts(Rows):
@@ -136,9 +136,9 @@ class Parts(Rows):
         if self._own_kind is not None:
             key = row["id"] << KIND_BITS | self._own_kind
             if new is None:
-                tx.lost[key] = tuple([row[column] for column in self._columns])
+                tx.own().lost[key] = tuple([row[column] for column in self._columns])
             elif old is None:
-                tx.lost.pop(key, None)
+                tx.extras.lost.pop(key, None)
 
 
 class Redirects(Rows):
@@ -155,9 +155,10 @@ class Redirects(Rows):
             self._redirect(tx, seqid, new["gid"], None).after = new["new_id"]
 
     def _redirect(self, tx: Transaction, seqid: int, gid: str, before: int | None) -> Redirect:
-        redirect = tx.redirects.get((self._kind, gid))
+        redirects = tx.own().redirects
+        redirect = redirects.get((self._kind, gid))
         if redirect is None:
-            redirect = tx.redirects[self._kind, gid] = Redirect(seqid, before)
+            redirect = redirects[self._kind, gid] = Redirect(seqid, before)
         return redirect
 
 
@@ -177,9 +178,10 @@ class UrlRelationships(Parts):
         row = old if new is None else new
         assert row is not None
         key = (self.table, row["id"])
-        relationship = tx.relationships.get(key)
+        relationships = tx.own().relationships
+        relationship = relationships.get(key)
         if relationship is None:
-            relationship = tx.relationships[key] = Relationship(seqid, self._ends(old))
+            relationship = relationships[key] = Relationship(seqid, self._ends(old))
         relationship.after = self._ends(new)
 
     def _ends(self, row: Row | None) -> tuple[int, int, int] | None:
@@ -218,9 +220,10 @@ class ImageTypes(Parts):
 
 
 def _image(tx: Transaction, key: int, shape: Shape, seqid: int) -> Image:
-    image = tx.images.get(key)
+    images = tx.own().images
+    image = images.get(key)
     if image is None:
-        image = tx.images[key] = Image(seqid, shape)
+        image = images[key] = Image(seqid, shape)
     else:
         image.touch.add(shape)
     return image

@@ -11,7 +11,6 @@ both hold.
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from heapq import merge
-from itertools import chain
 
 from events.derivation import entity_map as maps
 from events.derivation.artwork import artwork_drafts
@@ -100,11 +99,13 @@ class Deriver:
             self.unresolved += resolved.unresolved
 
     def _replicated(self, drafting: Drafting) -> Iterable[Ordered]:
-        few = chain(redirect_drafts(drafting), link_drafts(drafting), artwork_drafts(drafting, self._artwork_types))
-        # Made first: the entities' memory is given back while their drafts are made.
-        others = sorted(few, key=_place)
         entities = entity_drafts(drafting)
-        return merge(entities, others, key=_place) if others else entities
+        extras = drafting.tx.extras
+        if not (extras.redirects or extras.relationships or extras.images):
+            return entities
+        # Each comes in the order of its first change already.
+        few = (redirect_drafts(drafting), link_drafts(drafting), artwork_drafts(drafting, self._artwork_types))
+        return merge(entities, *few, key=_place)
 
     def _outbox(self, drafting: Drafting) -> Iterable[Ordered]:
         return sorted(outbox_drafts(drafting, self._map), key=_place)

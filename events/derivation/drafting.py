@@ -49,7 +49,7 @@ class Drafting:
 
     def url(self, row_id: int) -> str | None:
         """The text of a URL; None counts as unresolved."""
-        found = self.tx.urls.get(row_id) or self._resolved.urls.get(row_id)
+        found = self.tx.extras.urls.get(row_id) or self._resolved.urls.get(row_id)
         if found is None:
             self.unresolved()
         return found

@@ -37,9 +37,10 @@ class Outbox:
         row = old if new is None else new
         assert row is not None
         key = (self._kind, row["id"])
-        told = tx.outbox.get(key)
+        outbox = tx.own().outbox
+        told = outbox.get(key)
         if told is None:
-            told = tx.outbox[key] = Told(seqid, self._tellable(old))
+            told = outbox[key] = Told(seqid, self._tellable(old))
         told.after = self._tellable(new)
 
     def _tellable(self, row: Row | None) -> Data | None:
@@ -53,7 +54,7 @@ class Truncates:
 
     def collect(self, tx: Transaction, seqid: int, _op: str, old: Row | None, _new: Row | None) -> None:
         assert old is not None
-        tx.truncated.setdefault(old["table"], seqid)
+        tx.own().truncated.setdefault(old["table"], seqid)
 
 
 def outbox_collectors() -> dict[str, Collector]:
@@ -63,10 +64,10 @@ def outbox_collectors() -> dict[str, Collector]:
 
 def outbox_drafts(drafting: Drafting, entity_map: EntityMap) -> Iterator[Ordered]:
     """The events of everything that is not replicated."""
-    for (kind, _), told in drafting.tx.outbox.items():
+    for (kind, _), told in drafting.tx.extras.outbox.items():
         for rank, (event, subject, data) in enumerate(_EVENTS[kind](told.before, told.after)):
             yield drafting.draft(told.first, rank, event, subject, data)
-    for table, first in drafting.tx.truncated.items():
+    for table, first in drafting.tx.extras.truncated.items():
         data = {"table": table, "entity_types": list(entity_map.entity_types(table))}
         yield drafting.draft(first, 0, "table.truncated", f"table/{table}", data)
 

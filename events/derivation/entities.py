@@ -9,14 +9,15 @@ from schemas.values import ENTITY_TYPES
 
 
 def entity_drafts(drafting: Drafting) -> Iterator[Ordered]:
-    """In the order of each entity's first change; gives the memory back as it goes."""
+    """In the order of each entity's first change; where nothing else needs the MBIDs, gives memory back as it goes."""
     tx = drafting.tx
     merged = _merged(tx)
     touches = tx.entities
+    keep = bool(tx.extras.redirects or tx.extras.relationships or tx.extras.images)
     # Almost sorted: only what came by way of parts is out of place.
-    for key in sorted(touches, key=lambda key: touches[key].first):
-        # A merge still needs the survivor's MBID.
-        touch = touches[key] if merged else touches.pop(key)
+    keys = sorted(touches, key=lambda key: touches[key].first) if len(touches) > 1 else list(touches)
+    for key in keys:
+        touch = touches[key] if keep else touches.pop(key)
         told = _draft(drafting, key, touch, merged.get(key))
         if told is None:
             drafting.unresolved()
@@ -27,10 +28,10 @@ def entity_drafts(drafting: Drafting) -> Iterator[Ordered]:
 def redirect_drafts(drafting: Drafting) -> Iterator[Ordered]:
     """For old MBIDs that had no row any more: they lead to another entity now, or nowhere."""
     tx = drafting.tx
-    if not tx.redirects:
+    if not tx.extras.redirects:
         return
     mine = _by_mbid(tx)
-    for (kind, gid), redirect in tx.redirects.items():
+    for (kind, gid), redirect in tx.extras.redirects.items():
         if redirect.after == redirect.before or (kind, gid) in mine:
             continue
         name = ENTITY_TYPES[kind]
@@ -52,7 +53,7 @@ def _draft(drafting: Drafting, key: int, touch: Touch, redirect: Redirect | None
     kind, row_id = key & KIND_MASK, key >> KIND_BITS
     gone = touch.flags & GONE
     # A deleted entity is told by the MBID that the world knew, whatever it was called for a moment.
-    previous = drafting.tx.renamed.get(key)
+    previous = drafting.tx.extras.renamed.get(key)
     gid = previous if gone and previous is not None else touch.gid
     if gid is None:
         return None
@@ -76,12 +77,12 @@ def _draft(drafting: Drafting, key: int, touch: Touch, redirect: Redirect | None
 
 def _merged(tx: Transaction) -> dict[int, Redirect]:
     """The redirects that took the place of entities which this transaction deleted, by the entity's key."""
-    if not tx.redirects:
+    if not tx.extras.redirects:
         return {}
     return {
         key: redirect
         for (kind, gid), key in _by_mbid(tx).items()
-        if (redirect := tx.redirects.get((kind, gid))) is not None
+        if (redirect := tx.extras.redirects.get((kind, gid))) is not None
     }
 
 
@@ -89,7 +90,7 @@ def _by_mbid(tx: Transaction) -> dict[tuple[int, str], int]:
     """The entities whose own rows changed, by what the world calls or called them."""
     found: dict[tuple[int, str], int] = {}
     for key, touch in tx.entities.items():
-        gid = tx.renamed.get(key, touch.gid) if touch.flags & GONE else touch.gid
+        gid = tx.extras.renamed.get(key, touch.gid) if touch.flags & GONE else touch.gid
         if gid is not None and touch.flags & SEEN:
             found[key & KIND_MASK, gid] = key
     return found

@@ -11,7 +11,7 @@ _PREFIX = "musicbrainz.l_"
 
 def link_drafts(drafting: Drafting) -> Iterator[Ordered]:
     """A relationship that moved is removed first, then added."""
-    for (table, row_id), relationship in drafting.tx.relationships.items():
+    for (table, row_id), relationship in drafting.tx.extras.relationships.items():
         yield from _drafts(drafting, table, row_id, relationship)
 
 

@@ -63,10 +63,15 @@ class Resolution:
         self._via = via
         self._resolver = resolver
         self._resolved = Resolved()
+        # Most transactions have neither.
+        self._with_parts = [tx for tx in batch if tx.via]
+        self._with_images = [tx for tx in batch if tx.extras.images]
+        self._with_relationships = [tx for tx in batch if tx.extras.relationships]
 
     def run(self) -> Resolved:
-        for via in self._via:
-            self._resolve_parts(via)
+        if self._with_parts:
+            for via in self._via:
+                self._resolve_parts(via)
         self._resolve_urls()
         self._resolve_mbids()
         return self._resolved
@@ -74,9 +79,9 @@ class Resolution:
     def _resolve_parts(self, via: Via) -> None:
         """Hand what happened to parts of this table's rows on to what the rows lead to."""
         owners = self._owners_of(via, self._wanted_parts(via))
-        for tx in self._batch:
-            for row_id, touch in tx.via.pop(via.kind, {}).items():
-                found = tx.lost.get(row_id << KIND_BITS | via.kind) or owners.get(row_id)
+        for tx in self._with_parts:
+            for row_id, touch in tx.take_parts(via.kind).items():
+                found = tx.extras.lost.get(row_id << KIND_BITS | via.kind) or owners.get(row_id)
                 if found is None:
                     self._resolved.unresolved += 1
                     continue
@@ -87,7 +92,8 @@ class Resolution:
                         tx.absorb_part(kind, owner, touch)
                     else:
                         tx.absorb(owner << KIND_BITS | kind, touch)
-            for key, image in tx.images.items():
+        for tx in self._with_images:
+            for key, image in tx.extras.images.items():
                 if key & KIND_MASK == via.kind and not image.seen:
                     found = owners.get(key >> KIND_BITS)
                     if found is not None and found[0] is not None:
@@ -96,9 +102,9 @@ class Resolution:
     def _wanted_parts(self, via: Via) -> set[int]:
         return {
             row_id
-            for tx in self._batch
-            for row_id in tx.via.get(via.kind, ())
-            if row_id << KIND_BITS | via.kind not in tx.lost
+            for tx in self._with_parts
+            for row_id in tx.parts(via.kind)
+            if row_id << KIND_BITS | via.kind not in tx.extras.lost
         }
 
     def _owners_of(self, via: Via, wanted: set[int]) -> dict[int, Owners]:
@@ -109,7 +115,7 @@ class Resolution:
         if missing:
             keys = {row_id << KIND_BITS | via.kind for row_id in missing}
             for tx in self._others:
-                found.update((key >> KIND_BITS, tx.lost[key]) for key in keys.intersection(tx.lost))
+                found.update((key >> KIND_BITS, tx.extras.lost[key]) for key in keys.intersection(tx.extras.lost))
         missing -= found.keys()
         if missing:
             for (_, row_id), row in self._resolver.deleted({via.table: missing}).items():
@@ -119,10 +125,10 @@ class Resolution:
     def _resolve_urls(self) -> None:
         wanted = {
             ends[1]
-            for tx in self._batch
-            for relationship in tx.relationships.values()
+            for tx in self._with_relationships
+            for relationship in tx.extras.relationships.values()
             for ends in (relationship.before, relationship.after)
-            if ends is not None and ends[1] not in tx.urls
+            if ends is not None and ends[1] not in tx.extras.urls
         }
         if not wanted:
             return
@@ -131,7 +137,9 @@ class Resolution:
             self._resolved.urls[row_id] = url
         missing = wanted - self._resolved.urls.keys()
         for tx in self._others if missing else ():
-            self._resolved.urls.update((row_id, tx.urls[row_id]) for row_id in missing.intersection(tx.urls))
+            self._resolved.urls.update(
+                (row_id, tx.extras.urls[row_id]) for row_id in missing.intersection(tx.extras.urls)
+            )
 
     def _resolve_mbids(self) -> None:
         known = self._resolved.mbids
@@ -165,7 +173,7 @@ class Resolution:
         known = self._resolved.mbids
         for tx in self._others:
             for key in missing.intersection(tx.entities):
-                gid = tx.renamed.get(key, tx.entities[key].gid)
+                gid = tx.extras.renamed.get(key, tx.entities[key].gid)
                 if gid is not None:
                     known[key] = gid
         asked: dict[str, set[int]] = {}
@@ -183,6 +191,6 @@ class Resolution:
 
 def _survivors(tx: Transaction) -> Iterator[int]:
     """Entities into which others were merged: their MBIDs are told even if nothing else of them changed."""
-    for (kind, _), redirect in tx.redirects.items():
+    for (kind, _), redirect in tx.extras.redirects.items():
         if redirect.after is not None:
             yield redirect.after << KIND_BITS | kind

@@ -138,25 +138,37 @@ class Told:
         self.after: dict[str, Any] | None = None
 
 
+class Extras:
+    """What most transactions have nothing of."""
+
+    __slots__ = ("images", "lost", "outbox", "redirects", "relationships", "renamed", "truncated", "urls")
+
+    def __init__(self) -> None:
+        # Owners of parts that were deleted, which the database cannot tell any more.
+        self.lost: dict[int, tuple[int | None, ...]] = {}
+        # The texts of URLs that were deleted, by id.
+        self.urls: dict[int, str] = {}
+        # MBIDs that entities had before, if they were changed.
+        self.renamed: dict[int, str] = {}
+        # By kind and old MBID.
+        self.redirects: dict[tuple[int, str], Redirect] = {}
+        # By table and id.
+        self.relationships: dict[tuple[str, int], Relationship] = {}
+        self.images: dict[int, Image] = {}
+        # By kind of row and id.
+        self.outbox: dict[tuple[str, int], Told] = {}
+        # Where first, by table.
+        self.truncated: dict[str, int] = {}
+
+
+# Shared by all that have nothing; only `Transaction.own` gives one to write into.
+_NO_EXTRAS: Final = Extras()
+
+
 class Transaction:
     """Everything that is kept of one."""
 
-    __slots__ = (
-        "entities",
-        "images",
-        "last_outbox",
-        "last_replicated",
-        "lost",
-        "outbox",
-        "redirects",
-        "relationships",
-        "renamed",
-        "time",
-        "truncated",
-        "urls",
-        "via",
-        "xid",
-    )
+    __slots__ = ("entities", "extras", "last_outbox", "last_replicated", "time", "via", "xid")
 
     def __init__(self, xid: int, time: str) -> None:
         self.xid = xid
@@ -166,17 +178,24 @@ class Transaction:
         self.last_outbox = -1
         self.entities: dict[int, Touch] = {}
         # By kind of part, then by id.
-        self.via: dict[int, dict[int, Touch]] = {}
-        # Owners of parts that were deleted, which the database cannot tell any more; the keys are as for entities.
-        self.lost: dict[int, tuple[int | None, ...]] = {}
-        # MBIDs that entities had before, if they were changed.
-        self.renamed: dict[int, str] = {}
-        self.redirects: dict[tuple[int, str], Redirect] = {}
-        self.relationships: dict[tuple[str, int], Relationship] = {}
-        self.urls: dict[int, str] = {}
-        self.images: dict[int, Image] = {}
-        self.outbox: dict[tuple[str, int], Told] = {}
-        self.truncated: dict[str, int] = {}
+        self.via: dict[int, dict[int, Touch]] | None = None
+        self.extras: Extras = _NO_EXTRAS
+
+    def own(self) -> Extras:
+        """The extras, to write into."""
+        if self.extras is _NO_EXTRAS:
+            self.extras = Extras()
+        return self.extras
+
+    def parts(self, kind: int) -> dict[int, Touch]:
+        """The touched parts of a kind, by id."""
+        if self.via is None:
+            self.via = {}
+        return self.via.setdefault(kind, {})
+
+    def take_parts(self, kind: int) -> dict[int, Touch]:
+        """The same, and forget them here."""
+        return {} if self.via is None else self.via.pop(kind, {})
 
     def touch(self, key: int, shape: Shape, seqid: int) -> Touch:
         """One more change of an entity."""
@@ -189,7 +208,7 @@ class Transaction:
 
     def touch_part(self, kind: int, row_id: int, shape: Shape, seqid: int) -> None:
         """One more change of what hangs off a part."""
-        parts = self.via.setdefault(kind, {})
+        parts = self.parts(kind)
         touch = parts.get(row_id)
         if touch is None:
             parts[row_id] = Touch(seqid, shape)
@@ -206,7 +225,7 @@ class Transaction:
 
     def absorb_part(self, kind: int, row_id: int, touch: Touch) -> None:
         """A part is changed by what happened to a part of it."""
-        parts = self.via.setdefault(kind, {})
+        parts = self.parts(kind)
         there = parts.get(row_id)
         if there is None:
             parts[row_id] = touch.copy()
