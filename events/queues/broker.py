@@ -96,6 +96,12 @@ class RedisQueues(RedisBroker):  # type: ignore[misc]
             self.queues.add(queue_name)
             self.emit_after("declare_queue", queue_name)
 
+    def flush(self, queue_name: str) -> None:
+        """Drop all messages of a queue that no worker has yet."""
+        keys = self.keys.queue(queue_name)
+        with _closed_on_error():
+            self.client.delete(keys.waiting, keys.messages, keys.delayed, keys.deaths)
+
     # Sending
 
     def enqueue(self, message: Any, *, delay: int | None = None) -> Any:

@@ -153,18 +153,17 @@ class RabbitQueues(RabbitmqBroker):  # type: ignore[misc]
 
     def reap(self, *, max_redeliveries: int) -> Reaped:  # noqa: ARG002 (RabbitMQ counts by itself)
         """RabbitMQ returns what dead workers held by itself; only the dead messages are for us."""
+        with self._closed_on_trouble():
+            self._return_corpses()
         return Reaped(dead=sum(depth.dead for depth in self.depths().values()))
 
     def corpses(self, limit: int = 100) -> list[Corpse]:
         """Up to `limit` dead messages; they stay un-acked on this thread's channel until `forget`."""
         found: list[Corpse] = []
         with self._closed_on_trouble():
-            for tags in self._corpse_tags().values():
-                for tag in tags:
-                    # From a time before, when they could not be kept.
-                    self.channel.basic_nack(tag, requeue=True)
-            tags_now: dict[bytes, list[int]] = {}
-            self.state.corpse_tags = (self.channel, tags_now)
+            self._return_corpses()
+            tags: dict[bytes, list[int]] = {}
+            self.state.corpse_tags = (self.channel, tags)
             for queue_name in sorted(self.get_declared_queues()):
                 self.declare_queue(queue_name, ensure=True)
                 while len(found) < limit:
@@ -172,7 +171,7 @@ class RabbitQueues(RabbitmqBroker):  # type: ignore[misc]
                     if method is None:
                         break
                     corpse = self._corpse(queue_name, properties, body)
-                    tags_now.setdefault(corpse.key, []).append(method.delivery_tag)
+                    tags.setdefault(corpse.key, []).append(method.delivery_tag)
                     found.append(corpse)
         return found
 
@@ -187,6 +186,13 @@ class RabbitQueues(RabbitmqBroker):  # type: ignore[misc]
         """Delivery tags of the corpses that this thread was given, if its channel is still the one that they are of."""
         channel, tags = getattr(self.state, "corpse_tags", (None, {}))
         return tags if channel is not None and channel is self.channel else {}
+
+    def _return_corpses(self) -> None:
+        """Those that were given out and never forgotten: they could not be kept."""
+        tags = self._corpse_tags()
+        while tags:
+            for tag in tags.popitem()[1]:
+                self.channel.basic_nack(tag, requeue=True)
 
     def _corpse(self, queue_name: str, properties: Any, body: bytes) -> Corpse:
         headers = getattr(properties, "headers", None) or {}
