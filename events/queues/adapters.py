@@ -12,6 +12,9 @@ from events.sql import queries
 
 from .letters import DeadLetter, Filter, NewDeadLetter
 
+# Values that jsonb cannot hold, and more of them or deeper than it can.
+_REFUSED = (psycopg.DataError, psycopg.errors.ProgramLimitExceeded, psycopg.errors.StatementTooComplex)
+
 Connect = Callable[[], AbstractContextManager["psycopg.Connection[Any]"]]
 
 
@@ -84,7 +87,7 @@ def bury(connection: "psycopg.Connection[Any]", letters: Iterable[NewDeadLetter]
             try:
                 with connection.transaction():
                     connection.execute(sql["bury"], _json_as_text(fields))
-            except psycopg.DataError:
+            except _REFUSED:
                 # Readable to us and not to Postgres: kept as it came. One odd letter must not keep all others out.
                 connection.execute(sql["bury"], {**fields, "message": None, "raw": letter.message or letter.raw})
             if letter.task_id is not None:

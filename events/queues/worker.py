@@ -9,7 +9,6 @@ from typing import Any
 import dramatiq.worker
 import structlog
 from dramatiq import Worker
-from dramatiq.errors import BrokerConnectionError
 
 from .factory import Broker
 
@@ -30,12 +29,15 @@ def run_worker(
     threads: int = 8,
     stop: threading.Event,
     drain: bool = False,
+    refill: Callable[[], int] | None = None,
     duties: Sequence[Duty] = (),
     prefetch: int = PREFETCH,
     stop_timeout: float = 30.0,
 ) -> None:
     """Work on `queues` (None: all that have actors) until `stop` is set or, with `drain`, until they are empty.
 
+    `refill` is asked at the end of a drain for work whose messages were lost; how many it enqueued (`run_once` of a
+    `Requeuer` without grace).
     `duties` run beside it, each in a thread, until the event that they are given is set (`Reaper.run`, `Requeuer.run`).
     What was not started goes back to its queue. What runs may go on for `stop_timeout` seconds; what is not done then
     is left to be delivered again.
@@ -57,7 +59,7 @@ def run_worker(
     log.info("worker_started", queues=sorted(names), threads=threads)
     try:
         if drain:
-            _until_empty(broker, worker, names, stop)
+            _until_empty(broker, worker, names, stop, refill or (lambda: 0))
         else:
             _until_stopped(stop)
     finally:
@@ -77,11 +79,15 @@ def _until_stopped(stop: threading.Event) -> None:
             return
 
 
-def _until_empty(broker: Broker, worker: Any, names: Collection[str], stop: threading.Event) -> None:
+def _until_empty(
+    broker: Broker, worker: Any, names: Collection[str], stop: threading.Event, refill: Callable[[], int]
+) -> None:
     looks = 0
     while looks < broker.looks_until_idle and not stop.wait(0.05):
         try:
-            looks = looks + 1 if broker.idle(names, worker) else 0
-        except BrokerConnectionError as error:
-            log.warning("drain_waits_for_broker", error=str(error))
-            looks = 0
+            empty = broker.idle(names, worker) and refill() == 0
+        except Exception as error:
+            # A server that is away is waited for: that nobody can say whether there is work does not mean that none is.
+            log.warning("drain_waits", error=type(error).__name__)
+            empty = False
+        looks = looks + 1 if empty else 0
