@@ -13,6 +13,7 @@ from .types import Corpse, Depth, Reaped
 class Broker(Protocol):
     """What both brokers are to the rest of us; to Dramatiq they are its own."""
 
+    stopping: bool
     looks_until_idle: int
 
     def enqueue(self, message: Any, *, delay: int | None = None) -> Any: ...

@@ -48,6 +48,7 @@ def run_worker(
     # It would log every failure with whatever the exception quotes; our middleware logs them without.
     logging.getLogger("dramatiq.worker.WorkerThread").setLevel(logging.CRITICAL)
     names = set(queues) if queues is not None else broker.get_declared_queues()
+    broker.stopping = False
     worker = Worker(broker, queues=names, worker_threads=threads, worker_timeout=WORKER_TIMEOUT_MS)
     worker.queue_prefetch = prefetch
     worker.start()
