@@ -132,16 +132,13 @@ class RedisAnnouncements:
     """The channel `MB:events:cache.invalidated`."""
 
     def __init__(self, client: "redis.Redis", *, namespace: str = "MB") -> None:
-        self._client = client
         self._channel = event_channel(namespace, INVALIDATED)
+        self._publish = client.register_script(files(PACKAGE).joinpath("publish.lua").read_bytes())
 
-    def publish(self, events: Collection[bytes]) -> None:
+    def publish(self, events: Sequence[bytes]) -> None:
         with _told():
-            for chunk in _chunks(list(events)):
-                with self._client.pipeline(transaction=False) as pipe:
-                    for event in chunk:
-                        pipe.publish(self._channel, event)
-                    pipe.execute()
+            for chunk in _chunks(events):
+                self._publish(args=[self._channel, *chunk])
 
 
 class PostgresDependants:

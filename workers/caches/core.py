@@ -48,16 +48,12 @@ class Rule(NamedTuple):
 
 
 # By entity type and table of a change. What is not here reaches nobody: edits_pending and last_updated (every edit
-# touches them), an artist's dates or area, the reference count of a credit.
-# A new credit, or one that is gone, has no users or was given to them by a change of their own; a new medium likewise,
-# whose tracks are changes of their recordings. So only updates count there: an artist that is credited anew a
-# thousand times a day must not empty the cache of all that it is on.
+# touches them), an artist's dates or area.
+# Artist credits are not here: MusicBrainz never changes one (a trigger forbids it) but makes another and gives it to
+# those that use it, which is a change of theirs; so too in a merge of artists. A medium that comes or goes does so with
+# its tracks, which are changes of their recordings.
 RULES: Mapping[tuple[str, str], Rule] = {
     ("artist", "musicbrainz.artist"): Rule(Reach.CREDITED, frozenset({"name", "sort_name", "comment"})),
-    ("artist", "musicbrainz.artist_credit_name"): Rule(
-        Reach.CREDITED, frozenset({"artist_credit", "position", "artist", "name", "join_phrase"})
-    ),
-    ("artist", "musicbrainz.artist_credit"): Rule(Reach.CREDITED, frozenset({"id", "name", "artist_count"})),
     ("release", "musicbrainz.release"): Rule(Reach.GROUP, frozenset({"release_group"})),
     ("release", "musicbrainz.release_country"): Rule(Reach.GROUP, None),
     ("release", "musicbrainz.release_unknown_country"): Rule(Reach.GROUP, None),
@@ -66,7 +62,6 @@ RULES: Mapping[tuple[str, str], Rule] = {
 
 # A merge moves what the old entity had to the new one: looked for from there.
 MERGED: Mapping[str, tuple[Reach, ...]] = {
-    "artist": (Reach.CREDITED,),
     "release": (Reach.GROUP, Reach.RECORDED),
     "release_group": (Reach.GROUPED,),
 }
@@ -84,6 +79,12 @@ REACHED: Mapping[Reach, tuple[str, ...]] = {
     Reach.GROUP: ("release_group",),
     Reach.GROUPED: ("release",),
     Reach.RECORDED: ("recording",),
+}
+
+# Tables that are part of no entity, and what shows them.
+_SHARED: Mapping[str, Reach] = {
+    "musicbrainz.artist_credit": Reach.CREDITED,
+    "musicbrainz.artist_credit_name": Reach.CREDITED,
 }
 
 
@@ -164,6 +165,8 @@ def truncated_types(table: str, entity_types: Iterable[str]) -> set[str]:
     """Entity types to forget when `table` was emptied, which held rows or parts of `entity_types`."""
     types = set(entity_types)
     types.update(*(REACHED[rule.reach] for (_, where), rule in RULES.items() if where == table))
+    if table in _SHARED:
+        types.update(REACHED[_SHARED[table]])
     types.update(SHOWN_BY.get(table.removeprefix("musicbrainz."), ()))
     return types
 

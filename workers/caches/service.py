@@ -83,7 +83,7 @@ class Dependants(Protocol):
 class Announcements(Protocol):
     """The channel of `cache.invalidated`."""
 
-    def publish(self, events: Collection[bytes]) -> None: ...
+    def publish(self, events: Sequence[bytes]) -> None: ...
 
 
 class EntityCache:
@@ -204,7 +204,7 @@ class Invalidator:
     """Makes caches forget what events changed, and tells it.
 
     `musicbrainz` None: there is no MusicBrainz Server beside us. `fanout_limit`: most dependants of one message that
-    are forgotten one by one; beyond it their whole type is, in one step.
+    are forgotten one by one; beyond it their whole type is, in one step, and told by a log line and a metric only.
     """
 
     def __init__(

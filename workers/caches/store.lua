@@ -3,9 +3,11 @@
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then
     return 0
 end
-redis.call('DEL', KEYS[2])
-if ARGV[3] == '' or redis.call('GET', KEYS[3]) ~= ARGV[2] then
-    return 0
+local stored = 0
+if ARGV[3] ~= '' and redis.call('GET', KEYS[3]) == ARGV[2] then
+    -- First: a script that has written is not stopped when memory is full.
+    redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
+    stored = 1
 end
-redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
-return 1
+redis.call('DEL', KEYS[2])
+return stored

@@ -43,7 +43,7 @@ def changed(
 
 
 def merged(entity_type: str, old: tuple[int | None, str], new: tuple[int, str]) -> dict[str, Any]:
-    data = {
+    data: dict[str, Any] = {
         "entity_type": entity_type,
         "id": old[0],
         "mbid": old[1],
@@ -150,7 +150,7 @@ class FakeAnnouncements:
         self._log = log
         self.events: list[bytes] = []
 
-    def publish(self, events: Collection[bytes]) -> None:
+    def publish(self, events: Sequence[bytes]) -> None:
         self._log.append(("publish", len(events)))
         self.events += events
 
