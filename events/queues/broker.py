@@ -19,7 +19,7 @@ from dramatiq.message import Message
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from .consumer import RedisConsumer
+from .consumer import Hand, RedisConsumer
 from .core import redis_id
 from .encoder import MessageEncoder, encode_message
 from .keys import Keys
@@ -71,7 +71,7 @@ class RedisQueues(RedisBroker):  # type: ignore[misc]
     ) -> None:
         self.stopping = False
         self.keys = Keys(namespace)
-        self._in_hand: dict[str, set[str]] = defaultdict(set)
+        self._in_hand: dict[str, Hand] = defaultdict(Hand)
         super().__init__(
             client=connect_redis(url),
             middleware=[Suspects(), *(middleware or ())],
@@ -161,7 +161,7 @@ class RedisQueues(RedisBroker):  # type: ignore[misc]
         self._pulse.start()
         return RedisConsumer(self, queue_name, prefetch, timeout)
 
-    def in_hand(self, queue_name: str) -> set[str]:
+    def in_hand(self, queue_name: str) -> Hand:
         """Ids of what this process got from a queue and has not finished."""
         return self._in_hand[queue_name]
 
@@ -217,8 +217,8 @@ class RedisQueues(RedisBroker):  # type: ignore[misc]
         """Give back what Redis thinks we hold and we never heard of: the answer to its fetch was lost."""
         with _closed_on_error():
             held = self.client.smembers(self.keys.queue(queue_name, self.broker_id).held)
-        known = {each.encode() for each in self.in_hand(queue_name).copy()}
-        self.give_back(queue_name, sorted(set(held) - known))
+        hand = self.in_hand(queue_name)
+        self.give_back(queue_name, sorted(each for each in held if each.decode(errors="replace") not in hand))
 
     def mark_started(self, queue_name: str, redis_message_id: str) -> None:
         """Say that work on a message begins, so that a death of this worker counts against it."""

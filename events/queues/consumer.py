@@ -1,5 +1,6 @@
 """The consumer of one queue in Redis: it sleeps until it is woken, and keeps account of what it holds."""
 
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from dramatiq import Consumer, MessageProxy
-from dramatiq.errors import DecodeError
+from dramatiq.errors import BrokerConnectionError, DecodeError
 from dramatiq.message import Message
 
 from .core import bounded, describe, unfit
@@ -41,6 +42,36 @@ class QueuedMessage(MessageProxy):  # type: ignore[misc]
         return f"{self._message.actor_name} {self._message.message_id}"
 
     __repr__ = __str__
+
+
+class Hand:
+    """Ids of what this process got from a queue and has not finished."""
+
+    def __init__(self) -> None:
+        self._ids: set[str] = set()
+        self._twice: set[str] = set()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __contains__(self, redis_id: str) -> bool:
+        return redis_id in self._ids
+
+    def take(self, redis_id: str) -> bool:
+        """False when it is here already: Redis lost its data, or took us for dead, and delivers it again."""
+        with self._lock:
+            new = redis_id not in self._ids
+            (self._ids if new else self._twice).add(redis_id)
+            return new
+
+    def let_go(self, redis_id: str) -> bool:
+        """Whether it was delivered again meanwhile."""
+        with self._lock:
+            self._ids.discard(redis_id)
+            twice = redis_id in self._twice
+            self._twice.discard(redis_id)
+            return twice
 
 
 class RedisConsumer(Consumer):  # type: ignore[misc]
@@ -91,12 +122,24 @@ class RedisConsumer(Consumer):  # type: ignore[misc]
         self.broker.give_back(self.queue_name, ids)
 
     def _let_go(self, messages: Iterable[Any]) -> None:
-        held = self.broker.in_hand(self.queue_name)
+        hand = self.broker.in_hand(self.queue_name)
         for message in messages:
-            held.discard(message.options["redis_message_id"])
+            redis_id = message.options["redis_message_id"]
+            if hand.let_go(redis_id):
+                # Nothing happens when the second delivery came before the ack, which then was for both.
+                self._give_back_second(hand, redis_id)
         # Not at every ack: with the queue full, one fetch for half of the prefetch is far cheaper than one for each.
-        if self._short and len(held) <= self.prefetch // 2:
+        if self._short and len(hand) <= self.prefetch // 2:
             self._woken.set()
+
+    def _give_back_second(self, hand: Hand, redis_id: str) -> None:
+        try:
+            self.broker.give_back(self.queue_name, [redis_id])
+        except BrokerConnectionError:
+            # The ack is made again, and with it this.
+            hand.take(redis_id)
+            hand.take(redis_id)
+            raise
 
     def _fetch(self) -> bool:
         # Cleared before looking: what arrives after that sets it again, and the wait ends at once.
@@ -117,13 +160,10 @@ class RedisConsumer(Consumer):  # type: ignore[misc]
             self._woken.wait(SAFETY_POLL if self.broker.wakeups.healthy else self.timeout)
 
     def _next_cached(self) -> QueuedMessage | None:
-        in_hand = self.broker.in_hand(self.queue_name)
+        hand = self.broker.in_hand(self.queue_name)
         while self._cache:
             key, data, deaths = self._cache.popleft()
             redis_id = key.decode(errors="replace")
-            if redis_id in in_hand:
-                # Delivered to us again while we work on it: Redis lost its data, or took us for dead. Its ack is one.
-                continue
             try:
                 message = Message.decode(data)
                 problem = unfit(message, self.queue_name, self.broker.actors)
@@ -132,8 +172,9 @@ class RedisConsumer(Consumer):  # type: ignore[misc]
             if problem is None:
                 # The key it is stored under is the truth: acking any other would leave it in Redis for ever.
                 message.options["redis_message_id"] = redis_id
-                in_hand.add(redis_id)
-                return QueuedMessage(message, deaths)
+                if hand.take(redis_id):
+                    return QueuedMessage(message, deaths)
+                continue
             log.error("message_unfit", queue=self.queue_name, redis_message_id=redis_id, error=problem)
             self.broker.bury(self.queue_name, key, problem)
         return None

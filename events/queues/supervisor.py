@@ -27,20 +27,20 @@ class _Child:
     def __init__(self, argv: Sequence[str]) -> None:
         self._argv = list(argv)
         self._failures = 0
-        self._started = 0.0
+        self.started_at = 0.0
         self.start_at = 0.0
         self.process: subprocess.Popen[bytes] | None = None
         self.done = False
 
     def start(self) -> None:
-        self._started = time.monotonic()
+        self.started_at = time.monotonic()
         # A session of its own: Ctrl-C in the terminal reaches the supervisor alone, which passes it on once.
         self.process = subprocess.Popen(
             self._argv, env={**os.environ, PARENT: str(os.getpid())}, start_new_session=True
         )
 
     def died(self, code: int) -> None:
-        lived = time.monotonic() - self._started
+        lived = time.monotonic() - self.started_at
         self._failures = 1 if lived > 60 else self._failures + 1
         wait = min(30.0, 0.25 * 2**self._failures)
         self.start_at = time.monotonic() + wait

@@ -144,7 +144,7 @@ def test_messages_of_a_fetch_whose_answer_was_lost_are_given_back(redis_broker: 
     broker = redis_broker()
     broker.enqueue_many(numbered("q", 3))
     known, *lost = hold(broker, "q")
-    broker.in_hand("q").add(known)
+    broker.in_hand("q").take(known)
     broker.consume("q", prefetch=1)
     assert sorted(waiting(broker, "q")) == [1, 2]
     assert len(lost) == 2
@@ -256,6 +256,24 @@ def test_a_worker_that_is_given_what_it_works_on_does_not_run_it_twice(
         eventually(lambda: broker.depths()["q"].in_progress == 0)
     assert seen == [1, 2]
     assert broker.has_messages("q", [1, 2]) == [False, False]
+
+
+def test_work_delivered_again_between_its_ack_and_our_noting_it_is_given_back(redis_broker: MakeBroker) -> None:
+    broker = redis_broker()
+    consumer = broker.consume("q", prefetch=5)
+    broker.enqueue(message("q", "work", task_id=1, n=1))
+    broker.declare_queue("q")
+    actor(broker, "work", "q", noting([]))
+    first = next(consumer)
+    assert first is not None
+    # What ack does, with the second delivery in the middle of it.
+    broker.ack("q", "1")
+    broker.enqueue(message("q", "work", task_id=1, n=1))
+    assert next(consumer) is None
+    assert waiting(broker, "q") == []
+    consumer._let_go([first])
+    assert waiting(broker, "q") == [1]
+    assert next(consumer) is not None
 
 
 def test_a_lifetime_ends_when_redis_loses_its_data(redis_broker: MakeBroker, redis_server: Stack) -> None:
