@@ -1,3 +1,6 @@
+from typing import Any
+
+import orjson
 import pytest
 
 from events.derivation.entity_map import load, parse, url_column
@@ -90,9 +93,10 @@ def test_parts_are_looked_up_before_what_they_lead_to() -> None:
 
 
 def test_the_order_of_look_up_does_not_depend_on_names() -> None:
-    raw = b"""{"schema_sequence": 1, "tables": {
-        "m.e": {"role": "entity", "entity": "artist"}, "m.a": {"role": "part", "owners": {"x": "m.e"}},
-        "m.b": {"role": "part", "owners": {"x": "m.a"}}, "m.c": {"role": "part", "owners": {"x": "m.b", "y": "m.a"}}}}"""
+    owners = {"m.a": {"x": "m.e"}, "m.b": {"x": "m.a"}, "m.c": {"x": "m.b", "y": "m.a"}}
+    tables: dict[str, Any] = {name: {"role": "part", "owners": leads} for name, leads in owners.items()}
+    tables["m.e"] = {"role": "entity", "entity": "artist"}
+    raw = orjson.dumps({"schema_sequence": 1, "tables": tables})
     assert parse(raw).via == ("m.b", "m.a")
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -107,7 +108,7 @@ def resolver() -> FakeResolver:
 def derived(changes: list[RowChange], cuts: list[int] | None = None) -> list[Draft]:
     deriver = Deriver("db")
     edges = [0, *sorted(cut % (len(changes) + 1) for cut in cuts or []), len(changes)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         deriver.add(changes[start:end])
     drafts = deriver.drafts([1, 2, 3], resolver())
     assert (deriver.unresolved, deriver.unknown_tables, deriver.unreadable) == (0, {}, {})
@@ -165,7 +166,8 @@ def test_no_event_can_carry_a_value_of_a_row_but_ids_urls_and_public_names() -> 
     times = {name for name in told if name.endswith(("_time", "_at"))}
     assert told - ids - times == {
         # what changed
-        "action", "cause", "changes", "columns", "entity_type", "entity_types", "keys", "mime_type", "op", "rows", "table",
+        "action", "cause", "changes", "columns", "entity_type", "entity_types", "keys", "mime_type", "op", "rows",
+        "table",
         # public: the edit's page, the editor's page, the link
         "autoedit", "name", "quality", "status", "type", "url", "vote",
         # packets
