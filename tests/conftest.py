@@ -1,6 +1,7 @@
 """Real servers for every test: one private PostgreSQL and Redis for the whole run, a fresh database for each test."""
 
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from psycopg import sql
 
 import ops.stack
 from ops.stack import Stack
+from producers.capture.service import install
 
 TEMPLATE = "musicbrainz"
 
@@ -21,11 +23,17 @@ TEMPLATE = "musicbrainz"
 def stack() -> Iterator[Stack]:
     """The embedded servers of this run, with the real schema and sample data as a template."""
     # Not pytest's own folder: its long path does not fit into a socket's name.
-    with tempfile.TemporaryDirectory(prefix="mbe-") as home:
+    with tempfile.TemporaryDirectory(prefix="mbe-", dir=_quick_folder()) as home:
         os.chmod(home, 0o755)  # noqa: PTH101 (as root, PostgreSQL runs as another user, who must get in)
         with ops.stack.start(Path(home), durable=False) as running:
             ops.stack.ensure_musicbrainz(running, database=TEMPLATE, progress=lambda _: None)
             yield running
+
+
+def _quick_folder() -> str | None:
+    """Memory, if there is enough: a database is over two thousand files, and each test has its own."""
+    memory = Path("/dev/shm")
+    return str(memory) if memory.is_dir() and shutil.disk_usage(memory).free > 2**31 else None
 
 
 @pytest.fixture
@@ -37,7 +45,9 @@ def clone(stack: Stack) -> Iterator[Callable[[str], str]]:
         name = f"test_{uuid.uuid4().hex[:12]}"
         with psycopg.connect(stack.database_url("postgres"), autocommit=True) as connection:
             connection.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+                sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
+                    sql.Identifier(name), sql.Identifier(template)
+                )
             )
             connection.execute(
                 sql.SQL("ALTER DATABASE {} SET search_path = musicbrainz, public").format(sql.Identifier(name))
@@ -55,6 +65,24 @@ def clone(stack: Stack) -> Iterator[Callable[[str], str]]:
 def database(clone: Callable[[str], str]) -> str:
     """URL of a fresh MusicBrainz database: the real schema, the sample data, nothing of ours."""
     return clone(TEMPLATE)
+
+
+@pytest.fixture(scope="session")
+def captured_template(stack: Stack) -> str:
+    """Name of a template with capture, log, ledger and queues installed."""
+    name = "captured"
+    with psycopg.connect(stack.database_url("postgres"), autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(TEMPLATE))
+        )
+    install(stack.database_url(name))
+    return name
+
+
+@pytest.fixture
+def captured(captured_template: str, clone: Callable[[str], str]) -> str:
+    """URL of a fresh MusicBrainz database with everything of ours installed."""
+    return clone(captured_template)
 
 
 @pytest.fixture

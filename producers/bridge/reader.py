@@ -1,0 +1,129 @@
+"""Reads captured rows of a batch."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+import orjson
+import psycopg
+
+from events.sql import queries
+from producers.bridge.core import Extent, Floors, Part, Snapshot, State
+from schemas.capture import RowChange
+
+Source = Literal["pending", "outbox"]
+_BEGINNING = "1970-01-01T00:00:00Z"
+
+Rows = list[tuple[Any, ...]]
+
+
+class Look(NamedTuple):
+    """What a tick sees at first: its snapshot, and the batch if it is small (else None)."""
+
+    snapshot: Snapshot
+    changes: list[RowChange] | None
+
+
+class Reader:
+    """Works in the caller's transaction, which must be REPEATABLE READ. `sources` are the tables that are there;
+    `chunk_rows` is what fits into memory at once, and the size from which a batch is large."""
+
+    def __init__(self, connection: "psycopg.Connection[Any]", sources: Sequence[Source], *, chunk_rows: int) -> None:
+        self._connection = connection
+        self._sources = sources
+        self._chunk_rows = chunk_rows
+        self._sql = queries("producers.bridge")
+
+    def floors(self) -> Floors:
+        """Before the transaction begins: see `producers.bridge.core`."""
+        if len(self._sources) < 2:
+            return Floors(0, 0)
+        row = self._connection.execute(self._sql["floors"]).fetchone()
+        assert row is not None
+        return Floors(*row)
+
+    def look(self, state: State) -> Look:
+        """The transaction's snapshot and, unless it is large, the whole batch behind `state`, in one round trip."""
+        if state.snapshot.xip:
+            # Which of them have ended decides where to read from.
+            now = self._snapshot()
+            low, ended = state.low(now), state.ended(now)
+        else:
+            now, low, ended = None, state.floors, []
+        bounds = {"xmax": state.snapshot.xmax, "ended": ended, "limit": self._chunk_rows}
+        found: dict[str, Rows] = {}
+        with self._connection.pipeline():
+            looked = None if now else self._connection.execute(self._sql["snapshot"])
+            cursors: dict[str, psycopg.Cursor[Any]] = {}
+            for source in self._sources:
+                cursors[source] = self._connection.execute(self._sql[source], {**bounds, "low": getattr(low, source)})
+            if "pending" in cursors:
+                cursors["times"] = self._connection.execute(self._sql["times"], bounds)
+            if looked is not None:
+                now = Snapshot.parse(looked.fetchall()[0][0])
+            found = {name: cursor.fetchall() for name, cursor in cursors.items()}
+        assert now is not None
+        if any(len(found[source]) >= self._chunk_rows for source in self._sources):
+            return Look(now, None)
+        changes = list(_changes(found.get("outbox", []), {}))
+        changes += _changes(found.get("pending", []), dict(found.get("times", [])))
+        return Look(now, changes)
+
+    def extents(self, source: Source, state: State) -> list[Extent]:
+        """The transactions of a large batch that are not done yet."""
+        assert state.batch is not None
+        until = state.batch.until
+        parameters = {
+            "low": getattr(state.low(until), source),
+            "xmax": state.snapshot.xmax,
+            "ended": state.ended(until),
+            "until": until.xmax,
+            "running": sorted(until.xip),
+            "done": getattr(state.batch.done, source),
+        }
+        return [Extent(*row) for row in self._connection.execute(self._sql[f"{source}_extents"], parameters).fetchall()]
+
+    def part(self, source: Source, part: Part) -> Iterator[list[RowChange]]:
+        """The rows of whole transactions, in pieces that fit into memory."""
+        times: Mapping[int, datetime] = {}
+        xids = list(part.xids)
+        if source == "pending":
+            times = dict(self._connection.execute(self._sql["times_part"], {"xids": xids}).fetchall())
+        after = part.first - 1
+        while True:
+            bounds = {"after": after, "last": part.last, "xids": xids, "limit": self._chunk_rows}
+            rows = self._connection.execute(self._sql[f"{source}_part"], bounds).fetchall()
+            if rows:
+                yield list(_changes(rows, times))
+                after = rows[-1][0]
+            if len(rows) < self._chunk_rows:
+                return
+
+    def _snapshot(self) -> Snapshot:
+        row = self._connection.execute(self._sql["snapshot"]).fetchone()
+        assert row is not None
+        return Snapshot.parse(row[0])
+
+
+def _changes(rows: Rows, times: Mapping[int, datetime]) -> Iterator[RowChange]:
+    loads = orjson.loads
+    texts: dict[int, str] = {}
+    for row in rows:
+        xid = row[1]
+        time = texts.get(xid)
+        if time is None:
+            # A row of the outbox brings its own; one of a packet or a foreign capture may have none.
+            time = texts[xid] = _rfc3339(row[6] if len(row) > 6 else times.get(xid))
+        yield RowChange(
+            row[0],
+            xid,
+            row[2],
+            row[3],
+            None if row[4] is None else loads(row[4]),
+            None if row[5] is None else loads(row[5]),
+            time,
+        )
+
+
+def _rfc3339(time: datetime | None) -> str:
+    return _BEGINNING if time is None else time.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,236 @@
+"""One tick: what was committed since the last one becomes events in the log and work in the ledger."""
+
+import itertools
+from collections import defaultdict
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import psycopg
+import structlog
+
+from events import catalogue
+from events.derivation.adapters import PostgresResolver
+from events.derivation.core import Deriver
+from events.ledger import service as ledger
+from events.ledger.service import NewTask
+from events.log import service as event_log
+from events.log.service import Logged
+from events.sql import queries
+from events.telemetry import Telemetry
+from producers.bridge.core import Snapshot, State, cut
+from producers.bridge.reader import Reader, Source
+from schemas.capture import RowChange
+from schemas.envelope import Draft
+
+log = structlog.get_logger(__name__)
+
+# Events of one message, and of one task of the ledger.
+BLOCK = 500
+# More than this is not kept in memory until it is published, but read again from the log.
+KEEP = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Events for one actor: the message to enqueue. `task_id` is None for work that is not ledgered."""
+
+    task_id: int | None
+    queue: str
+    actor: str
+    positions: Sequence[int]
+
+
+@dataclass(slots=True)
+class Ticked:
+    """What one transaction of a tick wrote. `events` is None when they were too many to keep: they are in the log."""
+
+    first: int
+    last: int
+    rows: int
+    events: list[Logged] | None = field(default_factory=list)
+    work: list[Work] = field(default_factory=list)
+
+
+class Ticker:
+    """Ticks on one connection (autocommit, REPEATABLE READ), whose owner leads."""
+
+    def __init__(
+        self,
+        connection: "psycopg.Connection[Any]",
+        *,
+        source: str,
+        sources: Sequence[Source],
+        telemetry: Telemetry,
+        part_rows: int,
+    ) -> None:
+        self._connection = connection
+        self._source = source
+        self._sources = sources
+        self._reader = Reader(connection, sources, chunk_rows=part_rows)
+        self._telemetry = telemetry
+        self._part_rows = part_rows
+        self._sql = queries("producers.bridge")
+        # One for the life of the connection: after an error in a tick, both are gone.
+        self._deriver = Deriver(source)
+        self._underived: dict[str, int] = {}
+        self.state = self._load()
+        self.looked = self.state.snapshot
+
+    def tick(self) -> Iterator[Ticked]:
+        """Do what is there: nothing, one transaction, or for a large batch several. Each is committed when it comes."""
+        if self.state.batch is None and not (yield from self._small()):
+            return
+        yield from self._large()
+
+    def reset(self) -> None:
+        """Forget up to where the bridge has looked: start from now, and from what is still in pending_data."""
+        with self._connection.transaction():
+            row = self._connection.execute(self._sql["snapshot"]).fetchone()
+            assert row is not None
+            self._save(State(Snapshot.parse(row[0])))
+
+    def _load(self) -> State:
+        row = self._connection.execute(self._sql["state"]).fetchone()
+        if row is None:
+            raise LookupError("mbevents.tick is empty")
+        return State.from_json(row[0])
+
+    def _save(self, state: State) -> None:
+        # Two leaders cannot be; if they were, this row would make one of them fail.
+        self._connection.execute(self._sql["save"], {"state": orjson.dumps(state.to_json()).decode()})
+        self.state = state
+
+    def _small(self) -> Generator[Ticked, None, bool]:
+        """The usual tick, in one transaction. True when the batch is too large for that."""
+        state = self.state
+        floors = self._reader.floors()
+        with self._connection.transaction():
+            look = self._reader.look(state)
+            state.check(look.snapshot)
+            self.looked = look.snapshot
+            ticked = None
+            if look.changes is None:
+                self._save(state.begin(self._bounded(look.snapshot), floors))
+            elif look.changes:
+                now = self._bounded(look.snapshot)
+                ticked = self._write(self._derive([look.changes]), len(look.changes))
+                self._save(state.after(now, floors))
+        if ticked is not None:
+            yield ticked
+        return look.changes is None
+
+    def _bounded(self, snapshot: Snapshot) -> Snapshot:
+        # Only now that there is something to do, and soon after the snapshot: the ids in between are listed one by one.
+        row = self._connection.execute(self._sql["take_xid"]).fetchone()
+        assert row is not None
+        return snapshot.bounded(row[0])
+
+    def _large(self) -> Iterator[Ticked]:
+        for source in self._sources:
+            yield from self._drain(source)
+        batch = self.state.batch
+        assert batch is not None
+        with self._connection.transaction():
+            self._save(self.state.after(batch.until, batch.floors))
+        self.looked = batch.until
+
+    def _drain(self, source: Source) -> Iterator[Ticked]:
+        with self._connection.transaction():
+            parts = cut(self._reader.extents(source, self.state), self._part_rows)
+        log.info("large_batch", source=source, parts=len(parts), rows=sum(part.rows for part in parts))
+        for part in parts:
+            assert self.state.batch is not None
+            with self._connection.transaction():
+                ticked = self._write(self._derive(self._reader.part(source, part)), part.rows)
+                done = self.state.batch.done._replace(**{source: part.last})
+                self._save(self.state.progress(done))
+            yield ticked
+
+    def _derive(self, pieces: Iterable[list[RowChange]]) -> Iterator[Draft]:
+        xids: dict[int, None] = {}
+        for changes in pieces:
+            self._deriver.add(changes)
+            for change in changes:
+                xids[change.xid] = None
+                if change.table == "outbox.truncate":
+                    self._tell_truncate(change)
+        yield from self._deriver.stream(xids, PostgresResolver(self._connection))
+        self._tell_underived()
+
+    def _tell_underived(self) -> None:
+        """What no event tells of: the schema is newer than the map, or nobody knows the MBID any more."""
+        deriver = self._deriver
+        counts = {
+            "unknown_table": sum(deriver.unknown_tables.values()),
+            "unreadable": sum(deriver.unreadable.values()),
+            "no_mbid": deriver.unresolved,
+        }
+        for reason, count in counts.items():
+            more = count - self._underived.get(reason, 0)
+            if more:
+                self._telemetry.count("mbevents_underived_total", more, reason=reason)
+                tables = sorted(deriver.unknown_tables | deriver.unreadable)
+                log.error("changes_without_event", reason=reason, changes=more, tables=tables)
+        self._underived = counts
+
+    def _tell_truncate(self, change: RowChange) -> None:
+        self._telemetry.count("mbevents_truncates_total")
+        log.error("table_truncated", table=(change.old or change.new or {}).get("table"), xid=change.xid)
+
+    def _write(self, drafts: Iterator[Draft], rows: int) -> Ticked:
+        # Derived as far as the first one before the COPY begins: the resolver asks on the same connection.
+        first = list(itertools.islice(drafts, 1))
+        head = event_log.head(self._connection, lock=True)
+        ticked = Ticked(head.position + 1, head.position, rows)
+        if not first:
+            return ticked
+        tasks = _Tasks()
+        counts: dict[str, int] = defaultdict(int)
+        appended = event_log.append(
+            self._connection,
+            itertools.chain(first, drafts),
+            source=self._source,
+            after=head.position,
+            recorded_at=datetime.now(UTC),
+        )
+        for logged in appended:
+            ticked.last = logged.position
+            counts[logged.name] += 1
+            tasks.add(logged)
+            if ticked.events is not None:
+                ticked.events.append(logged)
+                if len(ticked.events) > KEEP:
+                    ticked.events = None
+        event_log.advance(self._connection, ticked.last)
+        ticked.work = tasks.write(self._connection)
+        for name, count in counts.items():
+            self._telemetry.count("mbevents_events_total", count, type=name)
+        return ticked
+
+
+class _Tasks:
+    """Collects what the actors of the catalogue have to do, in messages of at most BLOCK events."""
+
+    def __init__(self) -> None:
+        self._open: dict[catalogue.ActorSpec, list[int]] = {}
+        self._full: list[tuple[catalogue.ActorSpec, list[int]]] = []
+
+    def add(self, logged: Logged) -> None:
+        for actor in catalogue.actors_for(logged.name):
+            positions = self._open.setdefault(actor, [])
+            positions.append(logged.position)
+            if len(positions) >= BLOCK:
+                self._full.append((actor, self._open.pop(actor)))
+
+    def write(self, connection: "psycopg.Connection[Any]") -> list[Work]:
+        work = [*self._full, *self._open.items()]
+        ledgered = [(actor, positions) for actor, positions in work if actor.ledgered]
+        ids = iter(
+            ledger.add(connection, [NewTask(actor.name, actor.queue, positions) for actor, positions in ledgered])
+        )
+        return [
+            Work(next(ids) if actor.ledgered else None, actor.queue, actor.name, positions) for actor, positions in work
+        ]

@@ -1,0 +1,47 @@
+"""A bridge that drains in a process of its own, and is killed just before or after its n-th word with a server."""
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import redis
+from redis.connection import AbstractConnection
+
+from events.queues.factory import make_broker
+from events.telemetry import NoTelemetry
+from producers.bridge.adapters import RedisPublisher
+from producers.bridge.service import Bridge, BridgeOptions
+
+
+def make_bridge(database_url: str, redis_url: str) -> Bridge:
+    publisher = RedisPublisher(redis.Redis.from_url(redis_url), make_broker(redis_url), "MB")
+    return Bridge(
+        database_url, publisher, options=BridgeOptions(source="mb://chaos", part_rows=4), telemetry=NoTelemetry()
+    )
+
+
+def drain_and_die(database_url: str, redis_url: str, moment: int) -> None:
+    """Drain; SIGKILL at the given moment. Even moments are before an exchange with a server, odd ones after it."""
+    bridge = make_bridge(database_url, redis_url)
+    moments = iter(range(10**9))
+
+    def mortal(exchange: Callable[..., Any]) -> Callable[..., Any]:
+        def exchanged(*args: Any, **kwargs: Any) -> Any:
+            _die_if(next(moments) == moment)
+            result = exchange(*args, **kwargs)
+            _die_if(next(moments) == moment)
+            return result
+
+        return exchanged
+
+    # Everything that either client says to its server goes through these.
+    psycopg.Connection.wait = mortal(psycopg.Connection.wait)  # type: ignore[method-assign]
+    AbstractConnection.send_packed_command = mortal(AbstractConnection.send_packed_command)  # type: ignore[method-assign]
+    bridge.drain()
+
+
+def _die_if(now: bool) -> None:
+    if now:
+        os.kill(os.getpid(), signal.SIGKILL)
