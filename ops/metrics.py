@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -57,7 +57,7 @@ DECLARATIONS: tuple[Declaration, ...] = (
     _gauge("mbevents_log_position", "Highest position in the event log."),
     _gauge("mbevents_published_position", "Position up to which events are published and enqueued."),
     _counter("mbevents_truncates_total", "Captured tables that were truncated: told, but without their rows."),
-    _counter("mbevents_unresolved_total", "Row changes whose entity could not be found any more."),
+    _counter("mbevents_underived_total", "Row changes that became no event, although they should.", "reason"),
     _counter("mbevents_jobs_total", "Work that ended: done, retried, dead or skipped.", "queue", "actor", "outcome"),
     _histogram("mbevents_job_seconds", "Duration of one run of an actor.", "queue", "actor"),
     _histogram(
@@ -85,6 +85,9 @@ DECLARATIONS: tuple[Declaration, ...] = (
         "mbevents_cache_type_invalidations_total", "Whole entity types forgotten at once.", "entity_type", "reason"
     ),
     _histogram("mbevents_cache_invalidation_seconds", "Duration of what one message asks the caches to forget."),
+    _counter("mbevents_tasks_requeued_total", "Ledgered work enqueued again because its message was lost."),
+    _counter("mbevents_workers_reaped_total", "Dead workers found by the reaper."),
+    _counter("mbevents_messages_returned_total", "Messages of dead workers returned to their queues."),
     _histogram(
         "mbevents_end_to_end_seconds",
         "From the start of an event's transaction to its effect by an actor.",
@@ -113,6 +116,8 @@ class UnknownMetricError(MbeventsError):
 
 def make_registry(version: str) -> CollectorRegistry:
     """A registry with the build's information; one for a process."""
+    # A second series for each counter that says when it began: nobody asks for them.
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # the package does not annotate it
     registry = CollectorRegistry()
     Gauge("mbevents_build_info", "1; the version is the label.", ["version"], registry=registry).labels(version).set(1)
     # For alerts on a process that restarts again and again.
@@ -133,7 +138,11 @@ class PrometheusTelemetry:
         *,
         on_error: Callable[[UnknownMetricError], None] | None = None,
     ) -> None:
-        self._declared = {each.name: (each, _make(each, registry)) for each in declarations}
+        self._declared = {each.name: each for each in declarations}
+        self._registry = registry
+        # Made when first used: a worker tells nothing of a bridge that it is not.
+        self._made: dict[str, Counter | Gauge | Histogram] = {}
+        self._lock = threading.Lock()
         self._on_error = on_error
         self._children: dict[tuple[str, ...], Counter | Gauge | Histogram] = {}
 
@@ -167,8 +176,8 @@ class PrometheusTelemetry:
         return found
 
     def _check(self, name: str, kind: Kind, labels: dict[str, str]) -> Counter | Gauge | Histogram:
-        declaration, metric = self._declared.get(name, (None, None))
-        if declaration is None or metric is None:
+        declaration = self._declared.get(name)
+        if declaration is None:
             raise UnknownMetricError(f"The metric {name} is not declared. Declare it in ops/metrics.py.")
         if declaration.kind != kind:
             raise UnknownMetricError(f"The metric {name} is a {declaration.kind}, and is used as a {kind}.")
@@ -176,6 +185,10 @@ class PrometheusTelemetry:
             raise UnknownMetricError(
                 f"The metric {name} has the labels {sorted(declaration.labels)}, and is used with {sorted(labels)}."
             )
+        with self._lock:
+            metric = self._made.get(name)
+            if metric is None:
+                metric = self._made[name] = _make(declaration, self._registry)
         return metric.labels(**labels) if labels else metric
 
 

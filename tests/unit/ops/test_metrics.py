@@ -25,6 +25,15 @@ def test_what_is_counted_is_on_the_page() -> None:
     assert 'mbevents_build_info{version="1.2"} 1.0' in page
 
 
+def test_a_process_tells_nothing_of_what_it_does_not_do() -> None:
+    registry = metrics.make_registry("1")
+    PrometheusTelemetry(registry).gauge("mbevents_bridge_leader", 0)
+    page = metrics.page(registry).decode()
+    assert "mbevents_bridge_leader 0.0" in page
+    assert "mbevents_jobs_total" not in page
+    assert "mbevents_bridge_connected" not in page
+
+
 @pytest.mark.parametrize(
     ("method", "name", "labels", "told"),
     [
@@ -73,8 +82,10 @@ def test_every_metric_that_the_code_uses_is_declared_and_every_declared_one_is_u
         for path in (ROOT / package).rglob("*.py")
         if path != Path(metrics.__file__)
     )
-    used = set(re.findall(r'"(mbevents_\w+)"', code))
-    assert used == {each.name for each in (*DECLARATIONS, *SYSTEM)}
+    used = set(re.findall(r'(?:count|gauge|observe)\(\s*"(mbevents_\w+)"', code))
+    assert used == {each.name for each in DECLARATIONS}
+    asked = set(re.findall(r'\(\s*"(mbevents_\w+)", \{', code))
+    assert asked == {each.name for each in SYSTEM}
 
 
 def test_system_gauges_are_asked_for_when_scraped_and_not_more_often_than_said() -> None:

@@ -1,0 +1,149 @@
+"""Whether the servers that a process depends on answer: what /readyz asks, and the web page's gauges."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import redis
+
+from events.errors import UnreachableError
+from ops.settings import RedisRole
+
+if TYPE_CHECKING:
+    from ops.wiring import Runtime
+
+SECONDS = 2
+Sample = tuple[str, dict[str, str], float]
+
+
+def database_check(runtime: "Runtime") -> Callable[[], None]:
+    """PostgreSQL answers on a new connection, and has our tables."""
+
+    def check() -> None:
+        with connected(runtime) as connection:
+            row = connection.execute("SELECT to_regclass('mbevents.event') IS NOT NULL").fetchone()
+            if row is None or not row[0]:
+                raise UnreachableError("the database has no event log: run `mbevents db install`")
+
+    return check
+
+
+def redis_check(runtime: "Runtime", role: RedisRole) -> Callable[[], None]:
+    """A role's Redis (or, for the broker, RabbitMQ) answers."""
+
+    def check() -> None:
+        url = runtime.redis_url(role)
+        if url.startswith("amqp"):
+            runtime.sender.depths()
+            return
+        client = probe_client(url)
+        try:
+            client.ping()
+        finally:
+            client.close()
+
+    return check
+
+
+@contextmanager
+def connected(runtime: "Runtime") -> Iterator["psycopg.Connection[Any]"]:
+    """A connection of its own, given up on soon: who asks waits."""
+    with psycopg.connect(
+        runtime.database_url, autocommit=True, connect_timeout=SECONDS, application_name="mbevents check"
+    ) as connection:
+        connection.execute(f"SET statement_timeout = '{SECONDS}s'")
+        yield connection
+
+
+def probe_client(url: str) -> "redis.Redis":
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    return redis.Redis.from_url(
+        url, socket_timeout=SECONDS, socket_connect_timeout=SECONDS, retry=Retry(NoBackoff(), 0)
+    )
+
+
+def system_samples(runtime: "Runtime") -> Iterable[Sample]:
+    """The gauges of `ops.metrics.SYSTEM`, as the servers tell them now; what is away is told as such."""
+    try:
+        yield from _of_database(runtime)
+    except (psycopg.Error, OSError):
+        yield ("mbevents_server_up", {"server": "database"}, 0)
+    else:
+        yield ("mbevents_server_up", {"server": "database"}, 1)
+    try:
+        yield from _of_broker(runtime)
+    except Exception:
+        # Two kinds of broker, each with errors of its own.
+        yield ("mbevents_server_up", {"server": "broker"}, 0)
+    else:
+        yield ("mbevents_server_up", {"server": "broker"}, 1)
+
+
+def _of_database(runtime: "Runtime") -> list[Sample]:
+    from events.ledger import service as ledger
+    from events.log import service as event_log
+
+    with connected(runtime) as connection:
+        head = event_log.head(connection)
+        letters = connection.execute("SELECT count(*) FROM mbevents.dead_letter").fetchone()
+        age = log_age(connection)
+        tasks = ledger.counts(connection)
+    samples: list[Sample] = [
+        ("mbevents_head_position", {}, head.position),
+        ("mbevents_head_published_position", {}, head.published),
+        ("mbevents_log_age_seconds", {}, age),
+        ("mbevents_dead_letters", {}, letters[0] if letters else 0),
+    ]
+    samples += [("mbevents_tasks", {"state": state}, number) for state, number in tasks.items()]
+    return samples
+
+
+def _of_broker(runtime: "Runtime") -> list[Sample]:
+    samples: list[Sample] = []
+    for queue, depth in runtime.sender.depths().items():
+        for state in ("waiting", "in_progress", "delayed", "dead"):
+            samples.append(("mbevents_queue_messages", {"queue": queue, "state": state}, getattr(depth, state)))
+        samples.append(("mbevents_queue_age_seconds", {"queue": queue}, depth.oldest_seconds))
+    workers = workers_alive(runtime)
+    if workers is not None:
+        samples.append(("mbevents_workers", {}, workers))
+    return samples
+
+
+def log_age(connection: "psycopg.Connection[Any]") -> float:
+    """Seconds since the oldest change or event was written that is not published; 0 when there is none."""
+    from events.sql import queries
+
+    sql = queries("ops")
+    log, pending, outbox, tick = connection.execute(sql["installed"]).fetchone() or (False,) * 4
+    asked = [
+        name
+        for name, there in (
+            ("unpublished", log),
+            ("unticked_pending", pending and tick),
+            ("unticked_outbox", outbox and tick),
+        )
+        if there
+    ]
+    ages = [row[0] for name in asked if (row := connection.execute(sql[name]).fetchone()) and row[0] is not None]
+    return max(0.0, *ages) if ages else 0.0
+
+
+def workers_alive(runtime: "Runtime") -> int | None:
+    """Worker processes with a fresh heartbeat; None with a broker that has none (RabbitMQ)."""
+    from events.queues.keys import Keys
+
+    url = runtime.redis_url(RedisRole.BROKER)
+    if url.startswith("amqp"):
+        return None
+    client = probe_client(url)
+    try:
+        seconds, micros = client.time()
+        now = seconds * 1000 + micros // 1000
+        heartbeats = Keys(runtime.settings.redis_namespace).heartbeats
+        return int(client.zcount(heartbeats, now - 10_000, "+inf"))
+    finally:
+        client.close()

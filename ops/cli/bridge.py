@@ -1,0 +1,48 @@
+"""`mbevents bridge`."""
+
+from typing import Annotated
+
+import typer
+
+from ops.cli.common import AsJson
+from ops.cli.output import put_json, say
+
+Drain = Annotated[bool, typer.Option("--drain", help="Do what is there, and end.")]
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(bridge)
+
+
+def bridge(drain: Drain = False, as_json: AsJson = False) -> None:
+    """Turn changes into events; publish them.
+
+    Of several bridges on one database one leads; the others stand by, and take over within two seconds.
+    """
+    from ops.checks import database_check, redis_check
+    from ops.cli.common import load_settings, plural, told
+    from ops.service import running
+    from ops.settings import RedisRole
+    from ops.wiring import open_runtime
+
+    settings = load_settings(service=not drain).settings
+    with (
+        told(settings),
+        running("bridge", settings) as service,
+        open_runtime(settings, progress=say, telemetry=service.telemetry) as parts,
+    ):
+        if drain:
+            events = parts.bridge.drain()
+            if as_json:
+                put_json({"events": events})
+            else:
+                say(f"Published {plural(events, 'event')}.")
+            return
+        checks = {
+            "database": database_check(parts),
+            "pubsub": redis_check(parts, RedisRole.PUBSUB),
+            "broker": redis_check(parts, RedisRole.BROKER),
+        }
+        with service.served(checks):
+            parts.bridge.run(service.stop)
+        raise typer.Exit(service.exit_code)

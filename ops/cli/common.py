@@ -1,0 +1,158 @@
+"""What commands share: their settings and parts, errors of servers in words, times and confirmations."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from events.errors import MbeventsError, UnreachableError, UsageError
+
+if TYPE_CHECKING:
+    from ops.settings import Loaded, Settings
+    from ops.wiring import Runtime
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the data as JSON.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask: it is meant.")]
+
+_SPAN = re.compile(r"(\d+)([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class NotInstalledError(MbeventsError):
+    """The database has nothing of ours."""
+
+
+def load_settings(*, service: bool = False) -> "Loaded":
+    """Read the settings and set up logs and error reports. Commands that end by themselves log warnings only."""
+    from ops import logs, sentry, settings
+    from ops.version import version
+
+    loaded = settings.load()
+    found = loaded.settings
+    quiet = not service and found.log_level == "INFO"
+    observers = ()
+    if found.sentry_dsn is not None:
+        sentry.start(found.sentry_dsn.get_secret_value(), release=version(), environment=found.sentry_environment)
+        observers = (sentry.observer,)  # type: ignore[assignment]  # one or none
+    logs.configure(form=found.log_format, level="WARNING" if quiet else found.log_level, observers=observers)
+    return loaded
+
+
+@contextmanager
+def runtime(*, create: bool = False, database: bool = True, redis: bool = True) -> Iterator["Runtime"]:
+    """The parts for one command; errors of servers come out as ours."""
+    from ops.wiring import open_runtime
+
+    found = load_settings().settings
+    with (
+        told(found),
+        open_runtime(found, progress=_say_news, create=create, database=database, with_redis=redis) as parts,
+    ):
+        yield parts
+
+
+def _say_news(text: str) -> None:
+    """That servers run already is news to who starts something, not to who asks a question."""
+    from ops.cli.output import say
+
+    if "is already running" not in text:
+        say(text)
+
+
+@contextmanager
+def told(found: "Settings") -> Iterator[None]:
+    """Servers that do not answer become errors with their address and what to do."""
+    import psycopg
+    import psycopg.errors
+    import redis
+    from dramatiq.errors import BrokerConnectionError
+    from psycopg_pool import PoolTimeout
+
+    try:
+        yield
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
+        if "mbevents." not in str(error):
+            raise
+        raise NotInstalledError(
+            f"The database {_database(found)} has no event log. Run `mbevents db install`."
+        ) from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise MbeventsError(
+            f"The user of DATABASE_URL may not do this in {_database(found)}: {error.diag.message_primary}. "
+            "Connect as the owner of the schema, or have the right granted."
+        ) from error
+    except (psycopg.OperationalError, PoolTimeout) as error:
+        raise UnreachableError(
+            f"PostgreSQL at {_database(found)} does not answer: {_reason(error)}. "
+            "Check that it runs and that DATABASE_URL is right (`mbevents config` shows it)."
+        ) from error
+    except (redis.ConnectionError, redis.TimeoutError, BrokerConnectionError) as error:
+        raise UnreachableError(
+            f"Redis ({_redis(found)}) does not answer: {_reason(error)}. "
+            "Check that it runs and that REDIS_SERVER or the role's URL is right (`mbevents config` shows them)."
+        ) from error
+
+
+def _database(found: "Settings") -> str:
+    from ops.urls import hidden
+
+    if found.database_url is None:
+        return f"the embedded server in {found.mbevents_home}"
+    return hidden(found.database_url.get_secret_value())
+
+
+def _redis(found: "Settings") -> str:
+    from ops.settings import RedisRole
+    from ops.urls import hidden
+
+    urls = {hidden(url) for role in RedisRole if (url := found.redis_url(role)) is not None}
+    return ", ".join(sorted(urls)) or f"the embedded one in {found.mbevents_home}"
+
+
+def _reason(error: BaseException) -> str:
+    from ops.private import scrubbed
+
+    lines = [line.strip() for line in scrubbed(str(error)).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__).rstrip(".")
+
+
+def moment(text: str) -> datetime:
+    """A time that a person gave: `2h` ago, `7d` ago, `2026-05-01`, or with a time of day. Raises UsageError."""
+    span = _SPAN.fullmatch(text.strip())
+    if span is not None:
+        return datetime.now(UTC) - timedelta(seconds=int(span[1]) * _SECONDS[span[2]])
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise UsageError(f"{text!r:.60} is no time: write 90s, 30m, 2h, 7d (ago) or 2026-05-01T12:00.") from None
+    return found if found.tzinfo is not None else found.astimezone()
+
+
+def optional_moment(text: str | None) -> datetime | None:
+    return None if text is None else moment(text)
+
+
+def event_names(names: list[str] | None) -> list[str] | None:
+    """Names of event types as the catalogue has them. Raises NotFoundError."""
+    from events.catalogue import event_type
+
+    return [event_type(name).name for name in names] if names else None
+
+
+def confirm(yes: bool, what: str) -> None:
+    """Have a person agree. Where nobody can be asked, `--yes` is needed. Raises UsageError."""
+    import sys
+
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"{what} Nothing was done: add --yes if that is meant.")
+    if not typer.confirm(f"{what} Do it?", err=True):
+        raise UsageError("Nothing was done.")
+
+
+def plural(number: int, one: str, many: str | None = None) -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -1,0 +1,29 @@
+"""`mbevents web`."""
+
+import typer
+
+from ops.cli.output import say
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(web)
+
+
+def web() -> None:
+    """Serve metrics and health over HTTP.
+
+    On WEB_LISTEN: /metrics (of the whole system), /healthz (alive) and /readyz (what it depends on answers).
+    """
+    from ops.cli.common import load_settings, told
+    from ops.service import running
+    from ops.web.server import serve
+    from ops.wiring import open_runtime
+
+    settings = load_settings(service=True).settings
+    with (
+        told(settings),
+        running("web", settings) as service,
+        open_runtime(settings, progress=say, telemetry=service.telemetry) as parts,
+    ):
+        serve(parts, service)
+        raise typer.Exit(service.exit_code)

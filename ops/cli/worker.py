@@ -1,0 +1,103 @@
+"""`mbevents worker`."""
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from events.errors import UsageError
+from ops.cli.output import say
+
+if TYPE_CHECKING:
+    from ops.settings import Settings
+
+Drain = Annotated[bool, typer.Option("--drain", help="Work until the queues are empty, and end.")]
+Queues = Annotated[str | None, typer.Option(help="Only these queues, by name, with commas.")]
+Threads = Annotated[int | None, typer.Option(min=1, max=256, help="Threads of a process (default: WORKER_THREADS).")]
+Processes = Annotated[int, typer.Option(min=1, max=256, help="Worker processes; each is started again if it dies.")]
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(worker)
+
+
+def worker(drain: Drain = False, queues: Queues = None, threads: Threads = None, processes: Processes = 1) -> None:
+    """Do the work that events cause.
+
+    It also returns the messages of dead workers to their queues, and enqueues work again that was lost.
+    """
+    from ops.cli.common import load_settings
+
+    settings = load_settings(service=not drain).settings
+    chosen = _known_queues(queues)
+    if processes > 1:
+        raise typer.Exit(_supervised(processes, drain, queues, threads))
+    raise typer.Exit(_work(settings, chosen, drain, threads or settings.worker_threads))
+
+
+def _known_queues(given: str | None) -> list[str] | None:
+    if given is None:
+        return None
+    from events.catalogue import ACTORS
+
+    known = sorted({actor.queue for actor in ACTORS.values()})
+    chosen = [name.strip() for name in given.split(",") if name.strip()]
+    unknown = sorted(set(chosen) - set(known))
+    if unknown or not chosen:
+        what = f"no queues called {', '.join(unknown)}" if unknown else "nothing named"
+        raise UsageError(f"--queues: {what}. There are: {', '.join(known)}.")
+    return chosen
+
+
+def _supervised(processes: int, drain: bool, queues: str | None, threads: int | None) -> int:
+    from events.queues.supervisor import supervise
+    from ops.service import PORTS
+
+    os.environ[PORTS] = str(max(processes, int(os.environ.get(PORTS, "1"))))
+    command = [sys.executable, "-m", "ops.cli", "worker"]
+    if drain:
+        command.append("--drain")
+    if queues is not None:
+        command += ["--queues", queues]
+    if threads is not None:
+        command += ["--threads", str(threads)]
+    return supervise(processes, command)
+
+
+def _work(settings: "Settings", queues: list[str] | None, drain: bool, threads: int) -> int:
+    from events.queues.worker import run_worker
+    from ops.checks import database_check, redis_check
+    from ops.cli.common import told
+    from ops.service import running
+    from ops.settings import RedisRole
+    from ops.wiring import open_runtime
+
+    with (
+        told(settings),
+        running("worker", settings) as service,
+        open_runtime(settings, progress=say, telemetry=service.telemetry) as parts,
+    ):
+        broker = parts.worker_broker
+        checks = {
+            "database": database_check(parts),
+            "broker": redis_check(parts, RedisRole.BROKER),
+            "entities": redis_check(parts, RedisRole.ENTITIES),
+            "sessions": redis_check(parts, RedisRole.SESSIONS),
+        }
+        if drain:
+            # It would wait for servers that come back, and a drain is to end.
+            for check in (checks["database"], checks["broker"]):
+                check()
+            parts.reaper.run_once()
+            parts.requeuer.run_once()
+        with service.served(checks):
+            run_worker(
+                broker,
+                queues,
+                threads=threads,
+                stop=service.stop,
+                drain=drain,
+                duties=() if drain else (parts.reaper.run, parts.requeuer.run),
+            )
+        return service.exit_code

@@ -1,0 +1,212 @@
+"""What `mbevents doctor` looks at: each finding says what is wrong and what to do about it."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from events.locks import LEADER_KEY
+from events.sql import queries
+from ops import checks
+from ops.settings import RedisRole
+from ops.web.health import reason_of
+from producers.capture import service
+
+if TYPE_CHECKING:
+    from ops.wiring import Runtime
+
+# Older than this, something stands still: the bridge takes milliseconds, workers seconds.
+LOG_AGE_SECONDS = 30.0
+QUEUE_AGE_SECONDS = 300.0
+CLOCK_SECONDS = 5.0
+# Redis of these roles must never evict: what they hold is nowhere else in memory, and its loss is work.
+KEEPS = (RedisRole.BROKER, RedisRole.SESSIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `ok` is None for what could not be looked at because of another fault."""
+
+    check: str
+    ok: bool | None
+    detail: str
+    fix: str | None = None
+
+
+def examine(runtime: "Runtime") -> list[Finding]:
+    """Everything, in the order in which faults should be mended."""
+    return [*_database(runtime), *_redis(runtime), *_queues(runtime)]
+
+
+def _database(runtime: "Runtime") -> Iterator[Finding]:
+    names = ("capture", "log", "bridge", "dead letters", "clock")
+    try:
+        with checks.connected(runtime) as connection:
+            yield from _server(connection)
+            yield from _capture(runtime, connection)
+            yield from _installed(connection)
+    except (psycopg.Error, OSError) as error:
+        yield Finding(
+            "database",
+            False,
+            f"PostgreSQL does not answer: {reason_of(error)}",
+            "Start PostgreSQL, or set DATABASE_URL right (`mbevents config` shows it).",
+        )
+        yield from (Finding(name, None, "the database does not answer") for name in names)
+
+
+def _server(connection: "psycopg.Connection[Any]") -> Iterator[Finding]:
+    began = time.time()
+    row = connection.execute(queries("ops")["server"]).fetchone()
+    assert row is not None
+    release, number, database, clock, standby = row
+    away = clock - (began + time.time()) / 2
+    if standby:
+        yield Finding(
+            "database", False, f"{database} is a read-only standby", "Point DATABASE_URL at the primary server."
+        )
+    elif number < 150000:
+        yield Finding("database", False, f"PostgreSQL {release} is too old", "Upgrade the server to 15 or newer.")
+    else:
+        yield Finding("database", True, f"{database} on PostgreSQL {release}")
+    if abs(away) > CLOCK_SECONDS:
+        yield Finding(
+            "clock",
+            False,
+            f"the database's clock is {away:+.1f} s away from this machine's",
+            "Have both machines set their clocks from the network (chrony or systemd-timesyncd).",
+        )
+    else:
+        yield Finding("clock", True, f"{abs(away):.1f} s from the database's")
+
+
+def _capture(runtime: "Runtime", connection: "psycopg.Connection[Any]") -> Iterator[Finding]:
+    kind = runtime.settings.replication_type
+    report = service.check(connection, replication_type=kind)
+    # Hundreds of tables may have the same fault.
+    for fix in dict.fromkeys(fault.fix for fault in report.faults):
+        alike = [fault.what for fault in report.faults if fault.fix == fix]
+        more = f" (and {len(alike) - 1} more: `mbevents db check`)" if len(alike) > 1 else ""
+        yield Finding("capture", False, f"{alike[0]}{more}", fix)
+    if report.ok:
+        foreign = ", by dbmirror2's own triggers" if report.foreign else ""
+        yield Finding("capture", True, f"version {report.version} for {kind}, {report.captured} tables{foreign}")
+
+
+def _installed(connection: "psycopg.Connection[Any]") -> Iterator[Finding]:
+    log, *_ = connection.execute(queries("ops")["installed"]).fetchone() or (False,)
+    if not log:
+        for name in ("bridge", "log", "dead letters"):
+            yield Finding(name, None, "nothing is installed")
+        return
+    yield _bridge(connection)
+    age = checks.log_age(connection)
+    yield (
+        Finding(
+            "log",
+            False,
+            f"the oldest change or event that is not published is {age:.0f} s old",
+            "See that a bridge runs (`mbevents bridge`) and that Redis answers; its log says what it waits for.",
+        )
+        if age > LOG_AGE_SECONDS
+        else Finding("log", True, f"the oldest that is not published is {age:.1f} s old" if age else "all is published")
+    )
+    letters: list[tuple[str, int]] = connection.execute(queries("ops")["dead_letters"]).fetchall()
+    yield (
+        Finding(
+            "dead letters",
+            False,
+            ", ".join(f"{number:,} in {queue}" for queue, number in letters),
+            "Look at them with `mbevents jobs list`; then `mbevents jobs retry` or `discard`.",
+        )
+        if letters
+        else Finding("dead letters", True, "none")
+    )
+
+
+def _bridge(connection: "psycopg.Connection[Any]") -> Finding:
+    holder = connection.execute(queries("ops")["lock_holder"], {"key": LEADER_KEY}).fetchone()
+    if holder is None:
+        return Finding("bridge", False, "no bridge leads", "Start one: `mbevents bridge` (or `mbevents up`).")
+    pid, name, address, since = holder
+    where = f" from {address}" if address else ""
+    return Finding("bridge", True, f"leads{where} (backend {pid}, {name}) since {since:%Y-%m-%d %H:%M:%S %Z}")
+
+
+def _redis(runtime: "Runtime") -> Iterator[Finding]:
+    for role in RedisRole:
+        name = f"redis {role.name.lower()}"
+        url = runtime.redis_url(role)
+        if url.startswith("amqp"):
+            yield _tried(name, runtime.sender.depths, "RabbitMQ answers", "Start RabbitMQ, or set BROKER_URL right.")
+            continue
+        client = checks.probe_client(url)
+        try:
+            memory = client.info("memory")
+            release = client.info("server").get("redis_version", "?")
+            yield _policy(
+                name, role, str(memory.get("maxmemory_policy", "unknown")), int(memory.get("maxmemory", 0)), release
+            )
+        except Exception as error:
+            yield Finding(
+                name,
+                False,
+                f"does not answer: {reason_of(error)}",
+                "Start Redis, or set REDIS_SERVER or the role's own URL right (`mbevents config` shows them).",
+            )
+        finally:
+            client.close()
+
+
+def _policy(name: str, role: RedisRole, policy: str, limit: int, release: str) -> Finding:
+    if role in KEEPS and policy != "noeviction":
+        return Finding(
+            name,
+            False,
+            f"its maxmemory-policy is {policy}: it may throw away what must stay",
+            "Run `redis-cli config set maxmemory-policy noeviction` (and write it into redis.conf), "
+            "or give this role a Redis of its own.",
+        )
+    bound = f", at most {limit / 2**20:.0f} MiB" if limit else ""
+    return Finding(name, True, f"Redis {release}, {policy}{bound}")
+
+
+def _queues(runtime: "Runtime") -> Iterator[Finding]:
+    try:
+        depths = runtime.sender.depths()
+        workers = checks.workers_alive(runtime)
+    except Exception:
+        # Its fault is told already, as that of the broker.
+        yield Finding("queues", None, "the broker does not answer")
+        yield Finding("workers", None, "the broker does not answer")
+        return
+    old = {queue: depth for queue, depth in depths.items() if depth.oldest_seconds > QUEUE_AGE_SECONDS}
+    if old:
+        detail = ", ".join(f"{queue}: {d.waiting:,} wait, up to {d.oldest_seconds:.0f} s" for queue, d in old.items())
+        yield Finding(
+            "queues", False, detail, "Start more workers (`mbevents worker --processes N`), or see why they are slow."
+        )
+    else:
+        waiting = sum(depth.waiting for depth in depths.values())
+        yield Finding("queues", True, f"{waiting:,} messages wait, none for long")
+    if workers == 0:
+        yield Finding("workers", False, "no worker runs", "Start one: `mbevents worker` (or `mbevents up`).")
+    elif workers is not None:
+        yield Finding("workers", True, f"{workers} with a fresh heartbeat")
+    else:
+        yield Finding("workers", None, "RabbitMQ tells nothing of them")
+
+
+def _tried(name: str, attempt: Callable[[], object], detail: str, fix: str) -> Finding:
+    try:
+        attempt()
+    except Exception as error:
+        return Finding(name, False, f"does not answer: {reason_of(error)}", fix)
+    return Finding(name, True, detail)
+
+
+def healthy(findings: Iterable[Finding]) -> bool:
+    """No fault; what could not be looked at only follows from one."""
+    return all(each.ok is not False for each in findings)

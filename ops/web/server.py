@@ -1,0 +1,115 @@
+"""The web process: health and the whole system's metrics. The pages of the console will come here."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import structlog
+import uvicorn
+from fastapi import FastAPI, Response
+from fastapi.concurrency import run_in_threadpool
+
+from events.errors import UsageError
+from ops import metrics
+from ops.checks import database_check, redis_check, system_samples
+from ops.settings import RedisRole
+from ops.urls import parsed_listen
+from ops.version import version
+from ops.web.health import Answer, Health
+
+if TYPE_CHECKING:
+    from ops.service import Service
+    from ops.wiring import Runtime
+
+log = structlog.get_logger(__name__)
+
+# Whoever asks for a page after this has to be content with a closed connection.
+SHUTDOWN_SECONDS = 5
+
+
+def make_app(health: Health, page: Callable[[], bytes]) -> FastAPI:
+    """The application; everything that waits for a server runs in a thread."""
+    app = FastAPI(title="mbevents", version=version(), docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.get("/healthz")
+    async def healthz() -> Response:
+        return _response(health.alive())
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        return _response(await run_in_threadpool(health.ready))
+
+    @app.get("/metrics")
+    async def exposition() -> Response:
+        return _response(Answer(200, await run_in_threadpool(page), metrics.CONTENT_TYPE))
+
+    return app
+
+
+def serve(runtime: "Runtime", service: "Service") -> None:
+    """Until the service is to stop. Raises UsageError when the address cannot be had."""
+    service.registry.register(metrics.Asked(lambda: system_samples(runtime)))
+    health = Health(
+        "web",
+        version(),
+        {
+            "database": database_check(runtime),
+            "broker": redis_check(runtime, RedisRole.BROKER),
+            "pubsub": redis_check(runtime, RedisRole.PUBSUB),
+        },
+    )
+    app = make_app(health, lambda: metrics.page(service.registry))
+    host, port = parsed_listen(service.settings.web_listen)
+    with _listening(host, port) as listener:
+        log.info("web_listens", host=host, port=listener.getsockname()[1])
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        )
+        asyncio.run(_run(_Server(config), listener, service))
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to us: they set the service's event."""
+        yield
+
+
+async def _run(server: _Server, listener: socket.socket, service: "Service") -> None:
+    serving = asyncio.create_task(server.serve([listener]))
+    while not service.stop.is_set() and not serving.done():
+        await asyncio.sleep(0.2)
+    server.should_exit = True
+    with suppress(asyncio.CancelledError):
+        await serving
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise UsageError(
+            f"WEB_LISTEN: cannot listen on {host}:{port}: {error.strerror}. Set another address."
+        ) from None
+    listener.listen(128)
+    return listener
+
+
+def _response(answer: Answer) -> Response:
+    return Response(
+        answer.body,
+        answer.status,
+        media_type=answer.content_type,
+        headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"},
+    )

@@ -1,0 +1,287 @@
+"""From settings to running parts: the only module that knows the concrete classes.
+
+A part is made when it is first asked for, and closed with the runtime: a command pays for what it uses.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import redis
+
+from events.errors import UnreachableError, UsageError
+from events.log import service as event_log
+from events.telemetry import NoTelemetry, Telemetry
+from ops.settings import RedisRole, Settings
+from ops.urls import database_name
+
+if TYPE_CHECKING:
+    from psycopg_pool import ConnectionPool
+
+    from events.ledger.requeue import Requeuer
+    from events.queues.dead_letters import DeadLetters
+    from events.queues.factory import Broker
+    from events.queues.reaper import Reaper
+    from ops.stack import Stack
+    from producers.bridge.publishing import Publisher
+    from producers.bridge.service import Bridge, BridgeOptions
+    from workers.caches.service import EntityCache, Load
+
+Connection = psycopg.Connection[Any]
+Progress = Callable[[str], None]
+# Connections to the caches' Redis of one process: as many as its actors can use at once is too many to be idle.
+CACHE_CONNECTIONS = 10
+
+
+class Runtime:
+    """The parts of one process. `servers` are the embedded ones, if it uses any."""
+
+    def __init__(
+        self, settings: Settings, servers: "Stack | None", closing: ExitStack, telemetry: Telemetry | None = None
+    ) -> None:
+        self.settings = settings
+        self.servers = servers
+        self.telemetry = telemetry or NoTelemetry()
+        self._closing = closing
+        self._clients: dict[str, redis.Redis] = {}
+
+    # Where the servers are
+
+    @cached_property
+    def database_url(self) -> str:
+        if self.settings.database_url is not None:
+            return self.settings.database_url.get_secret_value()
+        assert self.servers is not None
+        return self.servers.database_url()
+
+    def redis_url(self, role: RedisRole) -> str:
+        configured = self.settings.redis_url(role)
+        if configured is not None:
+            return configured
+        assert self.servers is not None
+        return self.servers.redis_url(role)
+
+    @property
+    def source(self) -> str:
+        """CloudEvents source: names the database, the same from every process that works on it."""
+        return self.settings.event_source or f"/databases/{database_name(self.database_url)}"
+
+    # Connections
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A connection of its own, for one command; autocommit."""
+        with psycopg.connect(
+            self.database_url, autocommit=True, connect_timeout=10, application_name="mbevents"
+        ) as connection:
+            yield connection
+
+    @cached_property
+    def pool(self) -> "ConnectionPool[Connection]":
+        from workers.middleware import make_pool
+
+        pool = make_pool(self.database_url)
+        self._closing.callback(pool.close)
+        return pool
+
+    def connect(self) -> AbstractContextManager[Connection]:
+        """An autocommitting connection of the pool for the length of a block."""
+        return self.pool.connection()
+
+    def client(self, role: RedisRole) -> "redis.Redis":
+        """For cache commands, which may be repeated. Bounded, so that a burst of work waits instead of connecting."""
+        url = self.redis_url(role)
+        if url not in self._clients:
+            keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
+            pool = redis.BlockingConnectionPool.from_url(
+                url,
+                max_connections=CACHE_CONNECTIONS,
+                timeout=5,
+                socket_timeout=5,
+                socket_connect_timeout=3,
+                health_check_interval=30,
+                **keepalive,
+            )
+            client = redis.Redis.from_pool(pool)
+            self._closing.callback(client.close)
+            self._clients[url] = client
+        return self._clients[url]
+
+    @cached_property
+    def channels(self) -> "redis.Redis":
+        """For publishing and listening, which must not be repeated by itself."""
+        from events.queues.broker import connect_redis
+
+        client = connect_redis(self.redis_url(RedisRole.PUBSUB))
+        self._closing.callback(client.close)
+        return client
+
+    # Queues
+
+    @cached_property
+    def sender(self) -> "Broker":
+        """A broker to send with; it has no actors."""
+        return self._broker([])
+
+    @cached_property
+    def worker_broker(self) -> "Broker":
+        """A broker to work on, with every actor of the catalogue."""
+        from ops import sentry
+        from ops.end_to_end import EndToEnd
+        from workers.middleware import PostgresLedger, standard_middleware
+
+        standard = standard_middleware(
+            PostgresLedger(self.connect), self.telemetry, max_retries=self.settings.job_max_retries
+        )
+        # What is after an actor runs from last to first: it measures what succeeded, and reports last.
+        reported = [sentry.Reported()] if self.settings.sentry_dsn is not None else []
+        broker = self._broker([*reported, EndToEnd(self.telemetry), *standard])
+        self.register_actors(broker)
+        return broker
+
+    def _broker(self, middleware: Sequence[Any]) -> "Broker":
+        from events.queues.factory import make_broker
+
+        broker = make_broker(self.redis_url(RedisRole.BROKER), self.settings.redis_namespace, middleware)
+        self._closing.callback(broker.close)
+        return broker
+
+    def register_actors(self, broker: Any) -> None:
+        """Every actor that the catalogue names; a test compares the two."""
+        from workers.caches import actors as caches
+        from workers.caches.adapters import (
+            PostgresDependants,
+            RedisAnnouncements,
+            RedisEntries,
+            RedisMusicBrainz,
+        )
+        from workers.caches.service import Invalidator
+
+        namespace = self.settings.redis_namespace
+        entities, sessions = self.client(RedisRole.ENTITIES), self.client(RedisRole.SESSIONS)
+        caches.register(
+            broker,
+            Invalidator(
+                entries=RedisEntries(entities, namespace=namespace),
+                dependants=PostgresDependants(self.connect),
+                announcements=RedisAnnouncements(self.client(RedisRole.PUBSUB), namespace=namespace),
+                musicbrainz=RedisMusicBrainz(store=sessions, cache=entities, namespace=namespace),
+                fanout_limit=self.settings.cache_fanout_limit,
+                telemetry=self.telemetry,
+            ),
+        )
+
+    @cached_property
+    def reaper(self) -> "Reaper":
+        from events.queues.adapters import PostgresDeadLetters
+        from events.queues.reaper import Reaper
+
+        return Reaper(self.worker_broker, PostgresDeadLetters(self.connect), telemetry=self.telemetry)
+
+    @cached_property
+    def requeuer(self) -> "Requeuer":
+        from events.ledger.requeue import Requeuer
+
+        def load(positions: Sequence[int]) -> list[dict[str, Any]]:
+            with self.connect() as connection:
+                return [event.to_dict() for event in event_log.at(connection, positions)]
+
+        return Requeuer(self.connect, self.worker_broker, load, telemetry=self.telemetry)
+
+    @cached_property
+    def dead_letters(self) -> "DeadLetters":
+        from events.queues.adapters import PostgresDeadLetters
+        from events.queues.dead_letters import DeadLetters
+
+        return DeadLetters(PostgresDeadLetters(self.connect), self.sender.enqueue_many)
+
+    # Bridge and caches
+
+    @property
+    def bridge_options(self) -> "BridgeOptions":
+        from producers.bridge.service import BridgeOptions
+
+        return BridgeOptions(
+            source=self.source,
+            replication_type=self.settings.replication_type,
+            retention_days=self.settings.event_retention_days,
+        )
+
+    @cached_property
+    def publisher(self) -> "Publisher":
+        from producers.bridge.adapters import RedisPublisher
+
+        return RedisPublisher(self.channels, self.sender, self.settings.redis_namespace)
+
+    @cached_property
+    def bridge(self) -> "Bridge":
+        from producers.bridge.service import Bridge
+
+        return Bridge(self.database_url, self.publisher, options=self.bridge_options, telemetry=self.telemetry)
+
+    @cached_property
+    def entity_cache(self) -> "EntityCache":
+        from workers.caches.adapters import RedisEntries
+        from workers.caches.service import EntityCache
+
+        return EntityCache(
+            RedisEntries(self.client(RedisRole.ENTITIES), namespace=self.settings.redis_namespace),
+            ttl=self.settings.entity_cache_seconds,
+            telemetry=self.telemetry,
+        )
+
+    def check_entities(self) -> None:
+        """Raises redis.ConnectionError when the entity cache is away, which to readers looks like a miss."""
+        self.client(RedisRole.ENTITIES).ping()
+
+    @cached_property
+    def load_entity(self) -> "Load":
+        """Reads an entity from the database, as `EntityCache.get_or_load` wants it."""
+        from workers.caches.adapters import PostgresEntities
+
+        return PostgresEntities(self.connect).load
+
+
+@contextmanager
+def open_runtime(
+    settings: Settings,
+    *,
+    progress: Progress = lambda _: None,
+    telemetry: Telemetry | None = None,
+    create: bool = False,
+    database: bool = True,
+    with_redis: bool = True,
+) -> Iterator[Runtime]:
+    """The parts of a process. Embedded servers that it needs are started; made from nothing only with `create`."""
+    with ExitStack() as closing:
+        postgres = database and settings.needs_embedded_postgres
+        store = with_redis and settings.needs_embedded_redis
+        servers = None
+        if postgres or store:
+            servers = _start(settings, postgres=postgres, store=store, create=create, progress=progress)
+            closing.callback(servers.close)
+        yield Runtime(settings, servers, closing, telemetry)
+
+
+def _start(settings: Settings, *, postgres: bool, store: bool, create: bool, progress: Progress) -> "Stack":
+    import ops.stack
+    from ops.stack import control
+
+    home = settings.mbevents_home
+    if not create and postgres and control.data_folder(home) is None:
+        raise UnreachableError(
+            f"No DATABASE_URL is set, and there is no embedded database in {home} yet. "
+            "Run `mbevents up` to make one, or set DATABASE_URL."
+        )
+    return ops.stack.start(home, postgres=postgres, redis=store, progress=progress)
+
+
+def ensure_database(runtime: Runtime, progress: Progress) -> bool:
+    """The embedded database with the real schema and its sample data; True if it was made now."""
+    if runtime.servers is None or runtime.servers.postgres is None:
+        raise UsageError("A configured database is the operator's: only an embedded one is made.")
+    import ops.stack
+
+    return ops.stack.ensure_musicbrainz(runtime.servers, progress=progress)
