@@ -14,7 +14,8 @@ from .factory import Broker
 
 log = structlog.get_logger(__name__)
 
-PREFETCH = 200
+# Messages that a process takes from each queue ahead of its threads; one may hold 500 events.
+PREFETCH = 64
 WORKER_TIMEOUT_MS = 1_000
 RESTART_DELAY_SECONDS = 0.5
 PARENT = "MBEVENTS_SUPERVISOR"

@@ -1,7 +1,6 @@
 """Brokers: each test of the conformance suite runs on Redis and on RabbitMQ."""
 
 import os
-import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -79,12 +78,13 @@ def rabbitmq_url() -> Iterator[str]:
     if url := os.environ.get("AMQP_TEST_URL"):
         yield url
         return
-    if not (rabbitmq_server.SERVER.exists() and shutil.which("epmd")):
+    server = rabbitmq_server.find()
+    if server is None:
         missing = "RabbitMQ is not there: install Debian's rabbitmq-server (it need not run), or set AMQP_TEST_URL."
         if os.environ.get("CI"):
             pytest.fail(missing)
         pytest.skip(missing)
-    with tempfile.TemporaryDirectory(prefix="mbe-rmq-") as home, rabbitmq_server.running(Path(home)) as url:
+    with tempfile.TemporaryDirectory(prefix="mbe-rmq-") as home, rabbitmq_server.running(server, Path(home)) as url:
         yield url
 
 

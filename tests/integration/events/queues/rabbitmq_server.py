@@ -1,6 +1,7 @@
 """A private RabbitMQ on loopback, from Debian's `rabbitmq-server`, for one run of the tests."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,13 +13,20 @@ from pathlib import Path
 import pika
 import pika.exceptions
 
-# Not the one on PATH: as root that one becomes another user, who cannot read the tests' folder.
-SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+# Before the one on PATH: on Debian, run by root, that one becomes another user, who cannot read the tests' folder.
+DEBIAN = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 START_SECONDS = 60.0
 
 
+def find() -> Path | None:
+    """The server's program, if it and Erlang's port mapper are installed."""
+    on_path = shutil.which("rabbitmq-server")
+    server = DEBIAN if DEBIAN.exists() else Path(on_path) if on_path else None
+    return server if shutil.which("epmd") else None
+
+
 @contextmanager
-def running(home: Path) -> Iterator[str]:
+def running(server: Path, home: Path) -> Iterator[str]:
     """URL of a server that keeps everything below `home` and listens nowhere beyond loopback."""
     amqp, distribution, mapper = _free_ports(3)
     config = home / "rabbitmq.conf"
@@ -44,15 +52,15 @@ def running(home: Path) -> Iterator[str]:
     with (home / "output").open("wb") as output:
         # Erlang's port mapper is started here, because one that RabbitMQ starts stays when RabbitMQ has ended.
         port_mapper = subprocess.Popen(["epmd"], env=environment, stdout=output, stderr=output)
-        server = subprocess.Popen(
-            [SERVER], env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        process = subprocess.Popen(
+            [server], env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
     try:
         url = f"amqp://guest:guest@127.0.0.1:{amqp}/"
-        _wait(url, server, home / "output")
+        _wait(url, process, home / "output")
         yield url
     finally:
-        _end(server)
+        _end(process)
         port_mapper.terminate()
         port_mapper.wait(10)
 
