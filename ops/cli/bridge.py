@@ -20,7 +20,7 @@ def bridge(drain: Drain = False, as_json: AsJson = False) -> None:
     Of several bridges on one database one leads; the others stand by, and take over within two seconds.
     """
     from ops.checks import database_check, redis_check
-    from ops.cli.common import load_settings, plural, told
+    from ops.cli.common import load_settings, plural, say_news, told
     from ops.service import running
     from ops.settings import RedisRole
     from ops.wiring import open_runtime
@@ -29,7 +29,7 @@ def bridge(drain: Drain = False, as_json: AsJson = False) -> None:
     with (
         told(settings),
         running("bridge", settings) as service,
-        open_runtime(settings, progress=say, telemetry=service.telemetry) as parts,
+        open_runtime(settings, progress=say_news, telemetry=service.telemetry) as parts,
     ):
         if drain:
             events = parts.bridge.drain()

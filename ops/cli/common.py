@@ -49,12 +49,12 @@ def runtime(*, create: bool = False, database: bool = True, redis: bool = True) 
     found = load_settings().settings
     with (
         told(found),
-        open_runtime(found, progress=_say_news, create=create, database=database, with_redis=redis) as parts,
+        open_runtime(found, progress=say_news, create=create, database=database, with_redis=redis) as parts,
     ):
         yield parts
 
 
-def _say_news(text: str) -> None:
+def say_news(text: str) -> None:
     """That servers run already is news to who starts something, not to who asks a question."""
     from ops.cli.output import say
 

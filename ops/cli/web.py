@@ -2,8 +2,6 @@
 
 import typer
 
-from ops.cli.output import say
-
 
 def register(app: typer.Typer) -> None:
     app.command()(web)
@@ -14,7 +12,7 @@ def web() -> None:
 
     On WEB_LISTEN: /metrics (of the whole system), /healthz (alive) and /readyz (what it depends on answers).
     """
-    from ops.cli.common import load_settings, told
+    from ops.cli.common import load_settings, say_news, told
     from ops.service import running
     from ops.web.server import serve
     from ops.wiring import open_runtime
@@ -23,7 +21,7 @@ def web() -> None:
     with (
         told(settings),
         running("web", settings) as service,
-        open_runtime(settings, progress=say, telemetry=service.telemetry) as parts,
+        open_runtime(settings, progress=say_news, telemetry=service.telemetry) as parts,
     ):
         serve(parts, service)
         raise typer.Exit(service.exit_code)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from events.errors import UsageError
-from ops.cli.output import say
 
 if TYPE_CHECKING:
     from ops.settings import Settings
@@ -68,7 +67,7 @@ def _supervised(processes: int, drain: bool, queues: str | None, threads: int | 
 def _work(settings: "Settings", queues: list[str] | None, drain: bool, threads: int) -> int:
     from events.queues.worker import run_worker
     from ops.checks import database_check, redis_check
-    from ops.cli.common import told
+    from ops.cli.common import say_news, told
     from ops.service import running
     from ops.settings import RedisRole
     from ops.wiring import open_runtime
@@ -76,7 +75,7 @@ def _work(settings: "Settings", queues: list[str] | None, drain: bool, threads: 
     with (
         told(settings),
         running("worker", settings) as service,
-        open_runtime(settings, progress=say, telemetry=service.telemetry) as parts,
+        open_runtime(settings, progress=say_news, telemetry=service.telemetry) as parts,
     ):
         broker = parts.worker_broker
         checks = {

@@ -1,6 +1,7 @@
 """A full disk under the embedded PostgreSQL: a real small one as root, else its words."""
 
 import os
+import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -10,7 +11,6 @@ import psycopg
 import pytest
 
 import ops.stack
-from ops.stack import errors
 from ops.stack.errors import DiskFullError
 from tests.integration.stack.conftest import missing
 
@@ -23,7 +23,7 @@ class Disk:
         self._ballast = folder / f"ballast-{uuid.uuid4().hex[:6]}"
 
     def fill(self, left: int = 0) -> None:
-        free = errors.shutil.disk_usage(self.folder).free
+        free = shutil.disk_usage(self.folder).free
         with self._ballast.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, max(1, free - left))
 

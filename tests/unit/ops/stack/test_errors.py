@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ class Usage(NamedTuple):
 
 
 def with_free(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
-    monkeypatch.setattr(errors.shutil, "disk_usage", lambda _: Usage(100 * 2**20, 100 * 2**20 - free, free))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(100 * 2**20, 100 * 2**20 - free, free))
 
 
 def test_a_full_disk_is_known_by_what_the_server_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

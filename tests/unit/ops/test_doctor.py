@@ -1,0 +1,17 @@
+from ops.doctor import Finding, _policy, healthy
+from ops.settings import RedisRole
+
+
+def test_a_store_that_evicts_is_a_fault_only_where_nothing_may_go() -> None:
+    broker = _policy("redis broker", RedisRole.BROKER, "allkeys-lru", 2**20, "7.2")
+    assert broker.ok is False
+    assert broker.fix is not None
+    assert "config set maxmemory-policy noeviction" in broker.fix
+    assert _policy("redis sessions", RedisRole.SESSIONS, "volatile-ttl", 0, "7.2").ok is False
+    assert _policy("redis entities", RedisRole.ENTITIES, "allkeys-lru", 2**20, "7.2").ok
+    assert _policy("redis broker", RedisRole.BROKER, "noeviction", 0, "7.2").ok
+
+
+def test_what_could_not_be_looked_at_is_no_fault_of_its_own() -> None:
+    assert healthy([Finding("a", True, ""), Finding("b", None, "")])
+    assert not healthy([Finding("a", True, ""), Finding("b", False, "")])

@@ -1,0 +1,55 @@
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+from events.queues.worker import PARENT
+from ops.supervisor import Child, Supervisor
+
+WRITES_PARENT = "import os, sys, time; open(sys.argv[1], 'a').write(os.environ['MBEVENTS_SUPERVISOR'] + '\\n'); "
+
+
+def child(name: str, code: str, *arguments: str) -> Child:
+    return Child(name, [sys.executable, "-S", "-c", code, *arguments])
+
+
+def run_for(children: list[Child], seconds: float, until: Path | None = None, lines: int = 0) -> int | None:
+    stop, result = threading.Event(), []
+    supervisor = Supervisor(children, stop_seconds=1)
+    thread = threading.Thread(target=lambda: result.append(supervisor.run(stop, os.environ)))
+    thread.start()
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and thread.is_alive():
+        if until is not None and until.exists() and len(until.read_text().splitlines()) >= lines:
+            break
+        time.sleep(0.05)
+    stop.set()
+    thread.join()
+    return result[0]
+
+
+def test_a_child_that_dies_is_started_again_and_knows_its_parent(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    assert run_for([child("a", WRITES_PARENT + "sys.exit(1)", str(told))], 20, told, 2) is None
+    assert told.read_text().splitlines()[:2] == [str(os.getpid())] * 2
+    assert PARENT == "MBEVENTS_SUPERVISOR"
+
+
+def test_all_end_together_even_those_that_do_not_listen(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+    children = [
+        child("a", WRITES_PARENT + "time.sleep(60)", str(told)),
+        child("b", deaf + WRITES_PARENT + "time.sleep(60)", str(told)),
+    ]
+    assert run_for(children, 20, told, 2) is None
+    assert [each for each in psutil.Process().children(recursive=True) if each.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def test_a_child_that_was_asked_for_nonsense_ends_all(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    children = [child("a", WRITES_PARENT + "time.sleep(60)", str(told)), child("b", "import sys; sys.exit(2)")]
+    assert run_for(children, 20) == 2
