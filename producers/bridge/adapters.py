@@ -1,6 +1,7 @@
 """The channels and queues that the bridge publishes to."""
 
 from collections.abc import Iterable, Sequence
+from importlib.resources import files
 from itertools import islice
 from typing import Any, Protocol
 
@@ -14,8 +15,8 @@ from events.log.service import Logged
 from producers.bridge.publishing import PublishFailedError
 from producers.bridge.ticker import Work
 
-# Bounds the memory of one write, and how long Redis is kept busy by it.
-_PIPELINE = 1_000
+# Bounds how long Redis does nothing else.
+_AT_ONCE = 500
 
 
 class Sender(Protocol):
@@ -28,10 +29,10 @@ class RedisPublisher:
     """Messages through the broker, events on Redis channels. `channels` must not repeat commands by itself."""
 
     def __init__(self, channels: "redis.Redis", broker: Sender, namespace: str) -> None:
-        self._channels = channels
         self._broker = broker
         self._namespace = namespace
         self._names: dict[str, bytes] = {}
+        self._publish = channels.register_script(files("producers.bridge").joinpath("publish.lua").read_bytes())
 
     def publish(self, events: Sequence[Logged], work: Sequence[tuple[Work, list[bytes]]]) -> None:
         """See `producers.bridge.publishing.Publisher`."""
@@ -47,11 +48,11 @@ class RedisPublisher:
 
     def _tell(self, events: Sequence[Logged]) -> None:
         waiting = iter(events)
-        while part := list(islice(waiting, _PIPELINE)):
-            with self._channels.pipeline(transaction=False) as pipe:
-                for event in part:
-                    pipe.publish(self._channel(event.name), event.body)
-                pipe.execute()
+        while part := list(islice(waiting, _AT_ONCE)):
+            arguments: list[bytes] = []
+            for event in part:
+                arguments += (self._channel(event.name), event.body)
+            self._publish(args=arguments)
 
     def _channel(self, name: str) -> bytes:
         channel = self._names.get(name)
