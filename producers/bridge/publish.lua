@@ -1,0 +1,6 @@
+-- Publishes many events in one command, instead of a command and an answer for each.
+-- ARGV: channel and event by turns.
+for i = 1, #ARGV, 2 do
+    redis.call('PUBLISH', ARGV[i], ARGV[i + 1])
+end
+return #ARGV / 2
