@@ -139,7 +139,7 @@ class PrometheusTelemetry:
         on_error: Callable[[UnknownMetricError], None] | None = None,
     ) -> None:
         self._declared = {each.name: each for each in declarations}
-        self._registry = registry
+        self.registry = registry
         # Made when first used: a worker tells nothing of a bridge that it is not.
         self._made: dict[str, Counter | Gauge | Histogram] = {}
         self._lock = threading.Lock()
@@ -188,7 +188,7 @@ class PrometheusTelemetry:
         with self._lock:
             metric = self._made.get(name)
             if metric is None:
-                metric = self._made[name] = _make(declaration, self._registry)
+                metric = self._made[name] = _make(declaration, self.registry)
         return metric.labels(**labels) if labels else metric
 
 

@@ -32,6 +32,9 @@ def bridge(drain: Drain = False, as_json: AsJson = False) -> None:
         open_runtime(settings, progress=say_news, telemetry=service.telemetry) as parts,
     ):
         if drain:
+            with parts.connection():
+                # A server that is not there from the beginning is told as such.
+                pass
             events = parts.bridge.drain()
             if as_json:
                 put_json({"events": events})

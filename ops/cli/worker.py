@@ -28,8 +28,8 @@ def worker(drain: Drain = False, queues: Queues = None, threads: Threads = None,
     """
     from ops.cli.common import load_settings
 
-    settings = load_settings(service=not drain).settings
     chosen = _known_queues(queues)
+    settings = load_settings(service=not drain).settings
     if processes > 1:
         raise typer.Exit(_supervised(processes, drain, queues, threads))
     raise typer.Exit(_work(settings, chosen, drain, threads or settings.worker_threads))

@@ -1,0 +1,210 @@
+import json
+import subprocess
+import time
+import urllib.request
+
+import pytest
+
+from tests.acceptance.cli.conftest import MBEVENTS, Home, wait_until
+
+ABSENT = "00000000-0000-4000-8000-000000000000"
+AWAY = {"DATABASE_URL": "postgresql://u:s3cret@127.0.0.1:1/mb", "REDIS_SERVER": "redis://:s3cret@127.0.0.1:1"}
+
+
+def edit(home: Home) -> int:
+    with home.connect() as connection:
+        return connection.execute("UPDATE musicbrainz.artist SET name = name || '!' WHERE id > 2").rowcount
+
+
+def bury(home: Home, number: int = 1) -> list[int]:
+    """Put dead letters of work that would succeed now."""
+    message = json.dumps(
+        {
+            "queue_name": "caches", "actor_name": "caches.invalidate", "args": [], "options": {},
+            "kwargs": {"version": 1, "events": []}, "message_id": "m", "message_timestamp": 1,
+        }
+    )  # fmt: skip
+    with home.connect() as connection:
+        return [
+            int(str(row[0]))
+            for _ in range(number)
+            for row in connection.execute(
+                "INSERT INTO mbevents.dead_letter (delivery_id, queue, actor, message, error) "
+                "VALUES (gen_random_uuid()::text, 'caches', 'caches.invalidate', %s, E'Boom: it broke\\nat line 1') "
+                "RETURNING id",
+                (message,),
+            )
+        ]
+
+
+def test_help_is_quick(fresh: Home) -> None:
+    times = []
+    for _ in range(3):
+        began = time.monotonic()
+        fresh.run("--help")
+        times.append(time.monotonic() - began)
+    assert min(times) < 0.5
+
+
+def test_settings_are_shown_without_secrets(fresh: Home) -> None:
+    done = fresh.run("config", "--json", environment=AWAY)
+    assert done.code == 0
+    shown = json.loads(done.out)
+    assert shown["DATABASE_URL"] == {"value": "postgresql://u:***@127.0.0.1:1/mb", "from": "environment"}
+    assert "s3cret" not in done.out + fresh.run("config", environment=AWAY).out
+    assert json.loads(fresh.run("version", "--json").out)["version"] == fresh.run("version").out.strip()
+
+
+def test_a_wrong_setting_is_one_clear_line(fresh: Home) -> None:
+    done = fresh.run("events", "list", environment={"WORKER_THREADS": "many"})
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("mbevents: WORKER_THREADS 'many' is wrong (from environment)")
+    assert len(done.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["db check", "events tail", "bridge --drain", "worker --drain", f"cache get artist {ABSENT}"],
+)
+def test_servers_that_are_away_are_exit_code_6_without_the_password(fresh: Home, command: str) -> None:
+    done = fresh.run(*command.split(), environment=AWAY)
+    assert (done.code, done.out) == (6, ""), done.err
+    assert "does not answer" in done.err
+    assert "127.0.0.1:1" in done.err
+    assert "s3cret" not in done.err
+    assert "Traceback" not in done.err
+
+
+def test_nothing_is_made_by_a_question(fresh: Home) -> None:
+    done = fresh.run("events", "list")
+    assert (done.code, done.out) == (6, "")
+    assert "Run `mbevents up` to make one" in done.err
+    assert not fresh.folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("events show nothing", "There is no event 'nothing' in the log"),
+        ("jobs show 999999", "There is no dead letter 999999"),
+        ("jobs discard 999999 --yes", "There are no such dead letters"),
+        (f"cache get artist {ABSENT} --load", "There is no artist"),
+    ],
+)
+def test_what_is_not_there_is_exit_code_4(home: Home, command: str, told: str) -> None:
+    done = home.run(*command.split())
+    assert (done.code, done.out) == (4, "")
+    assert told in done.err
+
+
+def test_the_drains_do_what_is_there(home: Home) -> None:
+    home.run("bridge", "--drain")
+    changed = edit(home)
+    assert json.loads(home.run("bridge", "--drain", "--json").out) == {"events": changed}
+    assert json.loads(home.run("bridge", "--drain", "--json").out) == {"events": 0}
+    done = home.run("worker", "--drain", "--queues", "caches", "--threads", "2")
+    assert done.code == 0, done.err
+    with home.connect() as connection:
+        assert connection.execute("SELECT count(*) FROM mbevents.task WHERE state <> 'done'").fetchone() == (0,)
+
+
+def test_the_log_is_read_and_told_again(home: Home) -> None:
+    edit(home)
+    home.run("bridge", "--drain")
+    listed = [json.loads(line) for line in home.run("events", "list", "--limit", "5", "--json").out.splitlines()]
+    assert [each["type"] for each in listed] == ["org.musicbrainz.entity.updated.v1"] * 5
+    positions = [int(each["sequence"]) for each in listed]
+    assert positions == sorted(positions, reverse=True)
+    forward = home.run("events", "list", "--after", str(positions[-1]), "--json").out.splitlines()
+    assert [int(json.loads(line)["sequence"]) for line in forward] == sorted(positions)[1:]
+    newest = listed[0]
+    for name in (newest["id"], newest["sequence"]):
+        assert json.loads(home.run("events", "show", name, "--json").out) == newest
+    by_subject = home.run("events", "list", "--subject", newest["subject"], "--since", "1h")
+    assert newest["id"] in by_subject.out
+    assert home.run("events", "list", "--type", "edit.opened").out.splitlines() == ["POSITION  TIME  TYPE  SUBJECT  ID"]
+    after = str(positions[-1])
+    preview = json.loads(home.run("events", "replay", "--after", after, "--dry-run", "--json").out)
+    assert preview == {"total": 4, "events": {"entity.updated": 4}, "work": {"caches.invalidate": 4}}
+    refused = home.run("events", "replay", "--after", after)
+    assert refused.code == 2
+    assert "This publishes 4 events again" in refused.err
+    done = home.run("events", "replay", "--after", after, "--yes", "--json")
+    assert json.loads(done.out) == {"events": 4, "tasks": 1}
+
+
+def test_dead_letters_are_looked_at_retried_and_discarded(home: Home) -> None:
+    first, second, third = bury(home, 3)
+    listed = json.loads(home.run("jobs", "list", "--queue", "caches", "--json").out)
+    assert [each["id"] for each in listed["dead_letters"]] == [third, second, first]
+    assert "Boom: it broke" in home.run("jobs", "list").out
+    shown = home.run("jobs", "show", str(first))
+    assert "at line 1" in shown.out
+    assert json.loads(home.run("jobs", "show", str(first), "--json").out)["message"]["queue_name"] == "caches"
+    assert json.loads(home.run("jobs", "retry", "--all", "--dry-run", "--json").out) == {"retried": 0, "matching": 3}
+    assert json.loads(home.run("jobs", "retry", str(first), "--json").out) == {"retried": 1, "matching": 1}
+    refused = home.run("jobs", "discard", str(second))
+    assert refused.code == 2
+    assert "add --yes" in refused.err
+    assert "1 dead letter discarded." in home.run("jobs", "discard", str(second), "--yes").err
+    assert "1 dead letter retried." in home.run("jobs", "retry", "--actor", "caches.invalidate").err
+    assert json.loads(home.run("jobs", "list", "--json").out)["total"] == 0
+    assert home.run("worker", "--drain").code == 0
+    assert json.loads(home.run("jobs", "list", "--json").out)["total"] == 0
+
+
+def test_installing_is_told_before_repeatable_and_taken_back(home: Home) -> None:
+    home.run("bridge", "--drain")
+    home.run("worker", "--drain")
+    again = json.loads(home.run("db", "install", "--json").out)
+    assert (again["steps"], again["done"]) == ([], False)
+    with home.connect() as connection:
+        connection.execute("DROP TRIGGER reptg2_artist ON musicbrainz.artist")
+    check = home.run("db", "check")
+    assert check.code == 1
+    assert "reptg2_artist ON musicbrainz.artist is missing" in check.out
+    assert "fix: Run `mbevents db install`." in check.out
+    assert home.run("doctor").code == 1
+    plan = home.run("db", "install", "--dry-run")
+    assert "create trigger reptg2_" in plan.out
+    assert json.loads(home.run("db", "check", "--json").out)["ok"] is False
+    assert home.run("db", "install").code == 0
+    assert json.loads(home.run("db", "check", "--json").out)["ok"] is True
+
+    refused = home.run("db", "uninstall")
+    assert refused.code == 2
+    assert "add --yes" in refused.err
+    assert "drop schema mbevents" in home.run("db", "uninstall", "--dry-run").out
+    assert home.run("db", "uninstall", "--yes", "--discard").code == 0
+    missing = home.run("events", "list")
+    assert missing.code == 1
+    assert "Run `mbevents db install`" in missing.err
+    assert home.run("db", "check").code == 1
+    assert home.run("db", "install").code == 0
+
+
+def test_several_workers_under_one_command_serve_their_own_metrics(home: Home) -> None:
+    port = int(home.web.rpartition(":")[2]) + 1
+    started = home.start("worker", "--processes", "2", environment={"METRICS_LISTEN": f"127.0.0.1:{port}"})
+    assert wait_until(lambda: started.err.count("worker_started") == 2), started.err
+    ready = []
+    for each in (port, port + 1):
+        with urllib.request.urlopen(f"http://127.0.0.1:{each}/readyz", timeout=5) as answer:
+            ready.append(json.loads(answer.read())["status"])
+    assert ready == ["ready", "ready"]
+    assert started.end() in (0, 130)
+    assert [line for line in home.processes() if "ops.cli" in line] == []
+
+
+def test_who_has_seen_enough_of_the_output_may_go(home: Home) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{' '.join(MBEVENTS)} config | head -n 1"],
+        env=home.environment,
+        cwd=home.cwd,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("NAME")
+    assert "Traceback" not in done.stderr
+    assert "Error" not in done.stderr

@@ -1,0 +1,68 @@
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from ops.metrics import PrometheusTelemetry, make_registry
+from ops.settings import Settings
+from ops.stack import Stack, control
+from ops.wiring import Runtime, open_runtime
+from producers.capture import service as capture
+from tests.conftest import TEMPLATE
+
+INSTALLED = "ops_installed"
+
+
+@pytest.fixture(scope="session")
+def installed_template(stack: Stack) -> str:
+    """Name of a template with everything of ours installed."""
+    with psycopg.connect(stack.database_url("postgres"), autocommit=True) as connection:
+        names = sql.Identifier(INSTALLED), sql.Identifier(TEMPLATE)
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*names))
+    capture.install(stack.database_url(INSTALLED))
+    return INSTALLED
+
+
+@pytest.fixture
+def settings(installed_template: str, clone: Callable[[str], str], redis_server: Stack) -> Settings:
+    """Of a fresh database with everything installed, and the run's Redis."""
+    return Settings.model_validate(
+        {"database_url": clone(installed_template), "redis_server": redis_server.redis_url().partition("?")[0]}
+    )
+
+
+@pytest.fixture
+def runtime(settings: Settings) -> Iterator[Runtime]:
+    """All parts; a metric that is not declared fails the test."""
+    with open_runtime(settings, telemetry=PrometheusTelemetry(make_registry("test"))) as parts:
+        yield parts
+
+
+def rename(runtime: Runtime, mark: str = "!") -> int:
+    """Change every artist of the sample; how many there are."""
+    with runtime.connection() as connection:
+        return connection.execute("UPDATE musicbrainz.artist SET name = name || %s WHERE id > 2", (mark,)).rowcount
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of the loopback that nobody had a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A home of its own for embedded servers, at a short path."""
+    parent = Path(tempfile.mkdtemp(prefix="mbe-"))
+    parent.chmod(0o755)
+    yield parent / "home"
+    control.stop_servers(parent / "home")
+    control.end_keeper(parent / "home")
+    shutil.rmtree(parent)

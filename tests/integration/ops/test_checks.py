@@ -1,0 +1,157 @@
+import threading
+import time
+
+import psycopg
+import pytest
+import redis
+from prometheus_client import CollectorRegistry
+
+from events.errors import UnreachableError
+from ops import checks, doctor, metrics
+from ops.doctor import Finding
+from ops.metrics import Asked
+from ops.settings import RedisRole, Settings
+from ops.wiring import Runtime, open_runtime
+from tests.integration.ops.conftest import rename
+
+AWAY = {"database_url": "postgresql://postgres@/mb?host=/nonexistent", "redis_server": "unix:///nonexistent/redis.sock"}
+
+
+def found(findings: list[Finding]) -> dict[str, Finding]:
+    return {each.check: each for each in findings}
+
+
+def page(runtime: Runtime) -> str:
+    registry = CollectorRegistry()
+    registry.register(Asked(lambda: checks.system_samples(runtime)))
+    return metrics.page(registry).decode()
+
+
+def test_servers_that_answer_pass(runtime: Runtime) -> None:
+    checks.database_check(runtime)()
+    for role in RedisRole:
+        checks.redis_check(runtime, role)()
+
+
+def test_servers_that_are_away_are_told_soon() -> None:
+    with open_runtime(Settings.model_validate(AWAY)) as runtime:
+        began = time.monotonic()
+        with pytest.raises(psycopg.OperationalError):
+            checks.database_check(runtime)()
+        with pytest.raises(redis.ConnectionError):
+            checks.redis_check(runtime, RedisRole.BROKER)()
+        assert time.monotonic() - began < 5
+
+
+def test_a_database_without_our_tables_is_not_ready(runtime: Runtime) -> None:
+    with runtime.connection() as connection:
+        connection.execute("DROP SCHEMA mbevents CASCADE")
+    with pytest.raises(UnreachableError, match="mbevents db install"):
+        checks.database_check(runtime)()
+
+
+def test_the_age_of_the_log_is_that_of_the_oldest_change_that_nobody_published(runtime: Runtime) -> None:
+    with runtime.connection() as connection:
+        assert checks.log_age(connection) == 0
+        rename(runtime)
+        time.sleep(0.2)
+        assert 0.2 <= checks.log_age(connection) < 10
+        runtime.bridge.drain()
+        assert checks.log_age(connection) == 0
+        connection.execute(
+            "INSERT INTO mbevents.outbox (xid, ts, kind, op) "
+            "VALUES (pg_current_xact_id()::text::bigint, now(), 'vote', 'i')"
+        )
+        time.sleep(0.05)
+        assert checks.log_age(connection) > 0
+        connection.execute("DELETE FROM mbevents.outbox")
+        connection.execute("UPDATE mbevents.head SET published = published - 1")
+        assert checks.log_age(connection) > 0
+
+
+def test_the_system_is_measured_when_asked(runtime: Runtime) -> None:
+    changed = rename(runtime)
+    runtime.bridge.drain()
+    told = page(runtime)
+    assert f"mbevents_head_position {changed}.0" in told
+    assert 'mbevents_queue_messages{queue="caches",state="waiting"} 1.0' in told
+    assert 'mbevents_tasks{state="queued"} 1.0' in told
+    assert "mbevents_workers 0.0" in told
+    assert 'mbevents_server_up{server="database"} 1.0' in told
+
+
+def test_a_server_that_is_away_is_a_value_and_the_rest_is_still_told() -> None:
+    with open_runtime(Settings.model_validate(AWAY)) as runtime:
+        told = page(runtime)
+    assert 'mbevents_server_up{server="database"} 0.0' in told
+    assert 'mbevents_server_up{server="broker"} 0.0' in told
+
+
+def test_a_system_without_its_processes_has_two_faults_with_their_fixes(runtime: Runtime) -> None:
+    findings = found(doctor.examine(runtime))
+    assert {name for name, each in findings.items() if each.ok is False} == {"bridge", "workers"}
+    assert all(each.fix for each in findings.values() if each.ok is False)
+    assert not doctor.healthy(findings.values())
+
+
+def test_a_bridge_that_leads_and_a_worker_that_beats_are_found(runtime: Runtime) -> None:
+    stop = threading.Event()
+    bridge = threading.Thread(target=runtime.bridge.run, args=(stop,))
+    bridge.start()
+    runtime.worker_broker.consume("caches")  # type: ignore[attr-defined]  # Dramatiq's own side of a broker
+    try:
+        deadline = time.monotonic() + 10
+        while not doctor.healthy(findings := doctor.examine(runtime)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert doctor.healthy(findings), [each for each in findings if not each.ok]
+        assert "leads (backend" in found(findings)["bridge"].detail
+    finally:
+        stop.set()
+        bridge.join()
+
+
+def test_every_fault_is_found(runtime: Runtime) -> None:
+    client = runtime.client(RedisRole.BROKER)
+    policy = str(client.config_get("maxmemory-policy")["maxmemory-policy"])
+    rename(runtime)
+    runtime.bridge.drain()
+    with runtime.connection() as connection:
+        connection.execute("DROP TRIGGER reptg2_artist ON musicbrainz.artist")
+        connection.execute(
+            "INSERT INTO mbevents.dead_letter (delivery_id, queue, message, error) VALUES ('1', 'caches', '{}', 'x')"
+        )
+        connection.execute("UPDATE mbevents.head SET published = published - 1")
+        connection.execute("ALTER TABLE mbevents.event DISABLE TRIGGER ALL")
+        connection.execute(
+            "UPDATE mbevents.event SET recorded_at = greatest(date_trunc('day', now()), now() - interval '1 h')"
+        )
+    try:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        findings = found(doctor.examine(runtime))
+    finally:
+        client.config_set("maxmemory-policy", policy)
+    assert "reptg2_artist" in findings["capture"].detail
+    assert findings["capture"].fix == "Run `mbevents db install`."
+    assert findings["dead letters"].detail == "1 in caches"
+    assert findings["redis broker"].ok is False
+    assert findings["redis sessions"].ok is False
+    assert findings["redis entities"].ok
+    assert not findings["log"].ok
+
+
+def test_servers_that_are_away_are_faults_and_what_follows_is_unknown() -> None:
+    with open_runtime(Settings.model_validate(AWAY)) as runtime:
+        findings = found(doctor.examine(runtime))
+    assert findings["database"].ok is False
+    assert findings["capture"].ok is None
+    assert findings["redis broker"].ok is False
+    assert findings["queues"].ok is None
+
+
+def test_a_database_that_is_none_of_musicbrainz_is_told(runtime: Runtime, settings: Settings) -> None:
+    with psycopg.connect(runtime.database_url, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA mbevents CASCADE")
+        connection.execute("DROP SCHEMA musicbrainz CASCADE")
+    findings = found(doctor.examine(runtime))
+    assert "no schema musicbrainz" in findings["capture"].detail
+    assert findings["log"].ok is None

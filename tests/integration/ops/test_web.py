@@ -1,0 +1,73 @@
+import json
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from events.errors import UsageError
+from ops.service import Service
+from ops.settings import Settings
+from ops.web import server
+from ops.wiring import Runtime
+
+
+def get(port: int, path: str) -> tuple[int, bytes, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return answer.status, answer.read(), answer.headers["Content-Type"]
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read(), error.headers["Content-Type"]
+
+
+@pytest.fixture
+def port(runtime: Runtime, settings: Settings, free_port: int) -> Iterator[int]:
+    service = Service("web", settings.model_copy(update={"web_listen": f"127.0.0.1:{free_port}"}))
+    thread = threading.Thread(target=server.serve, args=(runtime, service))
+    thread.start()
+    for _ in range(100):
+        try:
+            get(free_port, "/healthz")
+            break
+        except urllib.error.URLError:
+            threading.Event().wait(0.05)
+    yield free_port
+    service.stop.set()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_the_web_process_is_alive_and_ready(port: int) -> None:
+    assert get(port, "/healthz")[0] == 200
+    status, body, _ = get(port, "/readyz")
+    assert (status, json.loads(body)["status"]) == (200, "ready")
+
+
+def test_metrics_of_the_whole_system_are_in_prometheus_format(port: int) -> None:
+    status, body, content_type = get(port, "/metrics")
+    assert (status, content_type.partition(";")[0]) == (200, "text/plain")
+    families = {family.name for family in text_string_to_metric_families(body.decode())}
+    assert {"mbevents_build_info", "mbevents_head_position", "mbevents_workers", "mbevents_dead_letters"} <= families
+
+
+def test_it_is_not_ready_without_our_tables_and_says_why(port: int, runtime: Runtime) -> None:
+    with runtime.connection() as connection:
+        connection.execute("DROP SCHEMA mbevents CASCADE")
+    status, body, _ = get(port, "/readyz")
+    assert status == 503
+    assert "mbevents db install" in json.loads(body)["checks"]["database"]["reason"]
+    assert get(port, "/healthz")[0] == 200
+    assert b'mbevents_server_up{server="database"} 0.0' in get(port, "/metrics")[1]
+
+
+def test_there_is_nothing_else(port: int) -> None:
+    assert get(port, "/docs")[0] == 404
+
+
+def test_a_taken_address_is_told(port: int, runtime: Runtime, settings: Settings) -> None:
+    service = Service("web", settings.model_copy(update={"web_listen": f"127.0.0.1:{port}"}))
+    with pytest.raises(UsageError, match="WEB_LISTEN: cannot listen on 127"):
+        server.serve(runtime, service)

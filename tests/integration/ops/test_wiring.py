@@ -1,0 +1,55 @@
+import threading
+
+import pytest
+
+from events.queues.worker import run_worker
+from events.telemetry import Telemetry
+from ops import metrics
+from ops.metrics import PrometheusTelemetry
+from ops.settings import RedisRole
+from ops.wiring import Runtime
+from tests.integration.ops.conftest import rename
+
+
+def page(telemetry: Telemetry) -> str:
+    assert isinstance(telemetry, PrometheusTelemetry)
+    return metrics.page(telemetry.registry).decode()
+
+
+def test_a_committed_change_reaches_its_effect_and_is_measured(runtime: Runtime) -> None:
+    with runtime.connection() as connection:
+        row = connection.execute("SELECT gid::text FROM musicbrainz.artist WHERE id > 2 ORDER BY id").fetchone()
+    assert row is not None
+    cache = runtime.entity_cache
+    before = cache.get_or_load("artist", row[0], runtime.load_entity)
+    assert before is not None
+    changed = rename(runtime)
+    assert runtime.bridge.drain() == changed
+    run_worker(runtime.worker_broker, threads=2, stop=threading.Event(), drain=True)
+    assert cache.get("artist", row[0]) is None
+    after = cache.get_or_load("artist", row[0], runtime.load_entity)
+    assert after is not None
+    assert b'!"' in after
+    told = page(runtime.telemetry)
+    assert f'mbevents_events_total{{type="entity.updated"}} {changed}.0' in told
+    assert 'mbevents_jobs_total{actor="caches.invalidate",outcome="done",queue="caches"} 1.0' in told
+    assert 'mbevents_end_to_end_seconds_count{actor="caches.invalidate"} 1.0' in told
+
+
+def test_work_whose_message_was_lost_is_enqueued_again(runtime: Runtime) -> None:
+    rename(runtime)
+    runtime.bridge.drain()
+    runtime.client(RedisRole.BROKER).flushall()
+    with runtime.connection() as connection:
+        connection.execute("UPDATE mbevents.task SET enqueued_at = now() - interval '1 hour'")
+    assert runtime.requeuer.run_once() == 1
+    assert sum(depth.waiting for depth in runtime.worker_broker.depths().values()) == 1
+    assert runtime.reaper.run_once().returned == 0
+
+
+@pytest.mark.parametrize("role", list(RedisRole))
+def test_each_role_is_served_from_its_own_database(runtime: Runtime, role: RedisRole) -> None:
+    runtime.client(role).set("here", role.name)
+    for other in RedisRole:
+        found = runtime.client(other).get("here")
+        assert found == (role.name.encode() if other == role else None)

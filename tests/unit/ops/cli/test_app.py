@@ -1,0 +1,90 @@
+import sys
+
+import pytest
+
+from events.errors import NotFoundError
+from ops.cli import app
+
+COMMANDS = (
+    "", "up", "bridge", "worker", "web", "doctor", "config", "version", "db", "db init", "db install", "db check",
+    "db uninstall", "events", "events list", "events show", "events tail", "events replay", "jobs", "jobs list",
+    "jobs show", "jobs retry", "jobs discard", "cache", "cache get", "cache invalidate", "stack", "stack start",
+    "stack stop", "stack status", "stack destroy",
+)  # fmt: skip
+
+
+def run(monkeypatch: pytest.MonkeyPatch, command: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["mbevents", *command.split()])
+    # Nothing here may get as far as a server.
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nowhere.invalid/mb")
+    monkeypatch.setenv("REDIS_SERVER", "nowhere.invalid")
+    with pytest.raises(SystemExit) as ended:
+        app.run()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert run(monkeypatch, f"{command} --help") == 0
+    assert f"Usage: mbevents {command}".rstrip() in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("nonsense", "No such command"),
+        ("events list --since yesterday", "is no time"),
+        ("events list --after 1 --subject edit/1", "give one of them"),
+        ("events replay", "Say from where on"),
+        ("jobs retry", "Say which"),
+        ("jobs retry 1 --all", "--all goes with nothing else"),
+        ("worker --queues nonsense", "no queues called nonsense. There are: caches"),
+        ("worker --queues ,", "nothing named. There are: caches"),
+        ("worker --threads 0", "--threads"),
+        ("cache get planet 95e9aba6-f85c-48a0-9ec9-395d4f0e3875", "is no entity type"),
+        ("cache get artist 1", "is no MBID"),
+        ("cache invalidate artist", "Give MBIDs, or --all"),
+    ],
+)
+def test_nonsense_is_exit_code_2_and_says_what_would_make_sense(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, told: str
+) -> None:
+    assert run(monkeypatch, command) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert told in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_an_error_of_ours_is_one_line_and_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "events list --type edit.opend") == NotFoundError.exit_code
+    assert capsys.readouterr().err.startswith("mbevents: There is no event type 'edit.opend'")
+
+
+def fail() -> None:
+    raise RuntimeError("of jane@example.org")
+
+
+def test_a_bug_is_told_without_a_traceback_or_private_data(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ops.version.version", fail)
+    monkeypatch.delenv("LOG_LEVEL", raising=False)
+    assert run(monkeypatch, "version") == 1
+    told = capsys.readouterr().err
+    assert told.startswith("mbevents: this should not have happened (RuntimeError: of <e-mail>)")
+    assert "LOG_LEVEL=DEBUG" in told
+    assert "Traceback" not in told
+
+
+def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ops.version.version", interrupted)
+    assert run(monkeypatch, "version") == 130
