@@ -1,7 +1,8 @@
 -- The capture of row changes, in the form that dbmirror2 gave it and that its readers know. Our own writing.
 --
--- The trigger functions run with their owner's rights, so that editors need none on dbmirror2. So every name is qualified,
--- of operators and types too: a session's search_path may be anything. A SET clause would do that and cost each row more.
+-- The trigger functions run with their owner's rights, so that editors need none on dbmirror2. So every name is
+-- qualified, of operators and types too: a session's search_path may be anything.
+-- A SET clause would do that too, and cost each row more.
 
 -- name: pending_data
 CREATE TABLE dbmirror2.pending_data (
@@ -31,42 +32,78 @@ CREATE TABLE dbmirror2.pending_ts (
 );
 
 -- name: recordchange
--- One insert for each row. What a transaction needs once, and what a cascade needs, is in mbevents.captured.
+-- The fast path: one look at a setting and one insert for each row, and one more insert for each transaction. What is
+-- written out three times here would cost a third more as a function: most of a call's time is its preparation.
+--
+-- mbevents.tx, local to the transaction and undone with a savepoint: empty before its first row, then '0', or the first
+-- seqid that a cascade logged.
 CREATE OR REPLACE FUNCTION dbmirror2.recordchange() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER AS $body$
 DECLARE
-    -- To return a variable is a look; to return NULL is an expression that is evaluated for each row.
+    -- To return a variable is a look; to return NULL is an expression that is prepared in each transaction.
     nothing record;
     done boolean;
 BEGIN
-    INSERT INTO dbmirror2.pending_data (tablename, op, xid, olddata, newdata, oldctid, trgdepth)
-    VALUES (
-        -- Not an argument of the trigger, which would keep the old name of a table that is renamed.
-        pg_catalog.quote_ident(TG_TABLE_SCHEMA) OPERATOR(pg_catalog.||) '.'
-            OPERATOR(pg_catalog.||) pg_catalog.quote_ident(TG_TABLE_NAME),
-        pg_catalog.lower(pg_catalog."left"(TG_OP, 1)),
-        pg_catalog.txid_current(),
-        pg_catalog.row_to_json(OLD),
-        pg_catalog.row_to_json(NEW),
-        OLD.ctid,
-        pg_catalog.pg_trigger_depth()
-    );
-    -- mbevents.tx: empty before a transaction's first row; then '0', or the first seqid that a cascade logged.
-    IF pg_catalog.current_setting('mbevents.tx', true) OPERATOR(pg_catalog.<>) ''
-        AND (CASE WHEN pg_catalog.current_setting('mbevents.tx', true) OPERATOR(pg_catalog.=) '0'
-            THEN TG_OP OPERATOR(pg_catalog.=) 'INSERT' OR pg_catalog.pg_trigger_depth() OPERATOR(pg_catalog.=) 1
-            ELSE TG_OP OPERATOR(pg_catalog.=) 'DELETE' OR NEW.xmax OPERATOR(pg_catalog.=) '0'::pg_catalog.xid
-        END)
+    IF pg_catalog.current_setting('mbevents.tx', true) OPERATOR(pg_catalog.=) '0'
+        AND (pg_catalog.pg_trigger_depth() OPERATOR(pg_catalog.=) 1 OR TG_OP OPERATOR(pg_catalog.=) 'INSERT')
     THEN
-        RETURN nothing;
+        INSERT INTO dbmirror2.pending_data (tablename, op, xid, olddata, newdata, oldctid, trgdepth)
+        VALUES (
+            -- One call: each more is prepared for every row. Not an argument of the trigger, which would
+            -- keep the old name of a table that is renamed.
+            pg_catalog.format('%I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME),
+            pg_catalog.lower(pg_catalog."left"(TG_OP, 1)),
+            pg_catalog.txid_current(),
+            pg_catalog.row_to_json(OLD),
+            pg_catalog.row_to_json(NEW),
+            OLD.ctid,
+            pg_catalog.pg_trigger_depth()
+        );
+    ELSIF coalesce(pg_catalog.current_setting('mbevents.tx', true), '') OPERATOR(pg_catalog.=) ''
+        AND (pg_catalog.pg_trigger_depth() OPERATOR(pg_catalog.=) 1 OR TG_OP OPERATOR(pg_catalog.=) 'INSERT')
+    THEN
+        -- All that the first row needs, in one statement. Conflicts only come of a RESET ALL in mid-transaction.
+        WITH first AS (
+            INSERT INTO dbmirror2.pending_ts (xid, ts)
+            SELECT pg_catalog.txid_current(), pg_catalog.transaction_timestamp()
+            WHERE pg_catalog.set_config('mbevents.tx', '0', true) OPERATOR(pg_catalog.=) '0'
+                AND mbevents.hint() IS NOT NULL
+            ON CONFLICT DO NOTHING
+        )
+        INSERT INTO dbmirror2.pending_data (tablename, op, xid, olddata, newdata, oldctid, trgdepth)
+        VALUES (
+            pg_catalog.format('%I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME),
+            pg_catalog.lower(pg_catalog."left"(TG_OP, 1)),
+            pg_catalog.txid_current(),
+            pg_catalog.row_to_json(OLD),
+            pg_catalog.row_to_json(NEW),
+            OLD.ctid,
+            pg_catalog.pg_trigger_depth()
+        );
+    ELSE
+        INSERT INTO dbmirror2.pending_data (tablename, op, xid, olddata, newdata, oldctid, trgdepth)
+        VALUES (
+            pg_catalog.format('%I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME),
+            pg_catalog.lower(pg_catalog."left"(TG_OP, 1)),
+            pg_catalog.txid_current(),
+            pg_catalog.row_to_json(OLD),
+            pg_catalog.row_to_json(NEW),
+            OLD.ctid,
+            pg_catalog.pg_trigger_depth()
+        );
+        IF coalesce(pg_catalog.current_setting('mbevents.tx', true), '') OPERATOR(pg_catalog.=) ''
+            OR pg_catalog.current_setting('mbevents.tx', true) OPERATOR(pg_catalog.=) '0'
+            OR NEW.xmax OPERATOR(pg_catalog.<>) '0'::pg_catalog.xid
+        THEN
+            done := mbevents.captured(TG_OP, NEW.ctid, NEW.xmax);
+        END IF;
     END IF;
-    done := mbevents.captured(TG_OP, NEW.ctid, NEW.xmax);
     RETURN nothing;
 END
 $body$;
 
 -- name: captured
--- What follows a captured row that is the first of its transaction, or when a cascade has happened in it.
+-- What follows a captured row that is not on the fast path.
 --
 -- An AFTER trigger that changes rows has its changes logged before the change that fired it. So a change can be logged
 -- before the one that made the row version it starts from: but only one that a trigger made (depth > 1) and that starts
@@ -83,8 +120,7 @@ BEGIN
         INSERT INTO dbmirror2.pending_ts (xid, ts)
         VALUES (pg_catalog.txid_current(), pg_catalog.transaction_timestamp())
         ON CONFLICT DO NOTHING;
-        -- Not the first after all: a RESET ALL in mid-transaction forgot what was logged.
-        next_tx := CASE WHEN FOUND THEN '0' ELSE '1' END;
+        next_tx := '0';
     END IF;
     IF next_tx OPERATOR(pg_catalog.=) '0'
         AND operation OPERATOR(pg_catalog.<>) 'INSERT' AND pg_catalog.pg_trigger_depth() OPERATOR(pg_catalog.>) 1
@@ -92,7 +128,6 @@ BEGIN
         next_tx := this::pg_catalog.text;
     END IF;
     IF next_tx OPERATOR(pg_catalog.<>) tx THEN
-        -- Local to the transaction; a ROLLBACK TO SAVEPOINT that undoes the row undoes this too.
         next_tx := pg_catalog.set_config('mbevents.tx', next_tx, true);
     END IF;
     IF tx OPERATOR(pg_catalog.=) '' THEN
@@ -191,8 +226,7 @@ BEGIN
     END IF;
     INSERT INTO dbmirror2.pending_data (tablename, op, xid, olddata, newdata, oldctid, trgdepth)
     VALUES (
-        pg_catalog.quote_ident(TG_TABLE_SCHEMA) OPERATOR(pg_catalog.||) '.'
-            OPERATOR(pg_catalog.||) pg_catalog.quote_ident(TG_TABLE_NAME),
+        pg_catalog.format('%I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME),
         pg_catalog.lower(pg_catalog."left"(TG_OP, 1)),
         pg_catalog.txid_current(),
         pg_catalog.row_to_json(OLD),

@@ -1,8 +1,8 @@
--- The bridge is woken by a NOTIFY: a hint, with a constant payload, at most once a transaction, and only while it sleeps.
+-- The bridge is woken by a NOTIFY: a hint, with a constant payload, once a transaction, and only while it sleeps.
 
 -- name: hint
 -- True when it was sent. The number is events.locks.AWAKE_KEY: the bridge holds it exclusively while it is awake.
--- A single expression in SQL, so that PostgreSQL puts it into its caller's instead of calling it. No advisory lock stays.
+-- A single expression in SQL, so that PostgreSQL puts it into its caller's instead of calling it. No lock is kept.
 CREATE OR REPLACE FUNCTION mbevents.hint() RETURNS boolean LANGUAGE sql VOLATILE
 RETURN CASE
     WHEN pg_catalog.pg_try_advisory_lock_shared(7881973855332335617)

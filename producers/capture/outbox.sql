@@ -1,5 +1,5 @@
--- What is not replicated, or may not be as it is: edits, votes, notes, editors, and that a table was truncated. Only the
--- columns that may be told to anyone.
+-- What is not replicated, or may not be as it is: edits, votes, notes, editors, and that a table was truncated. Only
+-- the columns that may be told to anyone.
 
 -- name: outbox
 CREATE TABLE mbevents.outbox (
@@ -70,8 +70,10 @@ DECLARE
     done boolean;
 BEGIN
     done := mbevents.tell('edit_note', TG_OP,
-        pg_catalog.jsonb_build_object('id', OLD.id, 'editor', OLD.editor, 'edit', OLD.edit, 'post_time', OLD.post_time),
-        pg_catalog.jsonb_build_object('id', NEW.id, 'editor', NEW.editor, 'edit', NEW.edit, 'post_time', NEW.post_time));
+        pg_catalog.jsonb_build_object('id', OLD.id, 'editor', OLD.editor, 'edit', OLD.edit,
+            'post_time', OLD.post_time),
+        pg_catalog.jsonb_build_object('id', NEW.id, 'editor', NEW.editor, 'edit', NEW.edit,
+            'post_time', NEW.post_time));
     RETURN NULL;
 END
 $body$;
@@ -97,8 +99,7 @@ $body$;
 -- No row change says that a table was emptied, so a mirror and every consumer keep the rows: told, and warned of.
 CREATE OR REPLACE FUNCTION mbevents.record_truncate() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $body$
 DECLARE
-    name_ pg_catalog.text := pg_catalog.quote_ident(TG_TABLE_SCHEMA) OPERATOR(pg_catalog.||) '.'
-        OPERATOR(pg_catalog.||) pg_catalog.quote_ident(TG_TABLE_NAME);
+    name_ pg_catalog.text := pg_catalog.format('%I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME);
     done boolean;
 BEGIN
     done := mbevents.tell('truncate', 'DELETE', pg_catalog.jsonb_build_object('table', name_), NULL);
