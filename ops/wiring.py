@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-import redis
 
 from events.errors import UnreachableError, UsageError
 from events.log import service as event_log
@@ -18,6 +17,7 @@ from ops.settings import RedisRole, Settings
 from ops.urls import database_name
 
 if TYPE_CHECKING:
+    import redis
     from psycopg_pool import ConnectionPool
 
     from events.ledger.requeue import Requeuer
@@ -92,6 +92,8 @@ class Runtime:
 
     def client(self, role: RedisRole) -> "redis.Redis":
         """For cache commands, which may be repeated. Bounded, so that a burst of work waits instead of connecting."""
+        import redis
+
         url = self.redis_url(role)
         if url not in self._clients:
             keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}

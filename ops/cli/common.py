@@ -65,35 +65,45 @@ def say_news(text: str) -> None:
 @contextmanager
 def told(found: "Settings") -> Iterator[None]:
     """Servers that do not answer become errors with their address and what to do."""
+    try:
+        yield
+    except MbeventsError:
+        raise
+    except Exception as error:
+        ours = _in_words(found, error)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+def _in_words(found: "Settings", error: Exception) -> MbeventsError | None:
+    # Imported here: a command that has no errors needs not all of them.
     import psycopg
     import psycopg.errors
     import redis
     from dramatiq.errors import BrokerConnectionError
     from psycopg_pool import PoolTimeout
 
-    try:
-        yield
-    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
+    if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName):
         if "mbevents." not in str(error):
-            raise
-        raise NotInstalledError(
-            f"The database {_database(found)} has no event log. Run `mbevents db install`."
-        ) from error
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise MbeventsError(
+            return None
+        return NotInstalledError(f"The database {_database(found)} has no event log. Run `mbevents db install`.")
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return MbeventsError(
             f"The user of DATABASE_URL may not do this in {_database(found)}: {error.diag.message_primary}. "
             "Connect as the owner of the schema, or have the right granted."
-        ) from error
-    except (psycopg.OperationalError, PoolTimeout) as error:
-        raise UnreachableError(
+        )
+    if isinstance(error, psycopg.OperationalError | PoolTimeout):
+        return UnreachableError(
             f"PostgreSQL at {_database(found)} does not answer: {_reason(error)}. "
             "Check that it runs and that DATABASE_URL is right (`mbevents config` shows it)."
-        ) from error
-    except (redis.ConnectionError, redis.TimeoutError, BrokerConnectionError) as error:
-        raise UnreachableError(
+        )
+    if isinstance(error, redis.ConnectionError | redis.TimeoutError | BrokerConnectionError):
+        return UnreachableError(
             f"Redis ({_redis(found)}) does not answer: {_reason(error)}. "
             "Check that it runs and that REDIS_SERVER or the role's URL is right (`mbevents config` shows them)."
-        ) from error
+        )
+    return None
 
 
 def _database(found: "Settings") -> str:

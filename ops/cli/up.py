@@ -4,8 +4,6 @@ import os
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from typing import TYPE_CHECKING
 
 import typer
@@ -72,6 +70,9 @@ def _tell(parts: "Runtime") -> None:
 
 
 def _tell_when_ready(settings: "Settings", stop: threading.Event) -> None:
+    import urllib.error
+    import urllib.request
+
     began = time.monotonic()
     while not stop.wait(0.2):
         try:
