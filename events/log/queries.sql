@@ -6,7 +6,8 @@ SELECT position, published FROM mbevents.head;
 SELECT position, published FROM mbevents.head FOR UPDATE;
 
 -- name: advance
-UPDATE mbevents.head SET position = %(position)s;
+-- No row is changed when somebody else has given out positions meanwhile.
+UPDATE mbevents.head SET position = %(position)s WHERE position = %(from)s RETURNING position;
 
 -- name: published
 -- Only a hint where to go on after a crash: to lose it publishes a little again, so no disk is waited for.
@@ -15,6 +16,11 @@ WHERE published < %(published)s AND set_config('synchronous_commit', 'off', true
 
 -- name: copy
 COPY mbevents.event (position, recorded_at, id, type, source, subject, time, xid, data) FROM STDIN;
+
+-- name: insert
+-- For a few events: unlike a COPY, it travels with other statements in one round trip.
+INSERT INTO mbevents.event (position, recorded_at, id, type, source, subject, time, xid, data)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s);
 
 -- name: read
 -- The lower bound of recorded_at is there for the planner, which leaves out whole days by it.

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import psycopg
@@ -31,7 +31,7 @@ class Logged:
 
 
 def head(connection: "psycopg.Connection[Any]", *, lock: bool = False) -> Head:
-    """Where the log ends. With `lock`, positions are the caller's to give until its transaction ends."""
+    """Where the log ends. With `lock`, nobody else appends until the caller's transaction ends."""
     rows = _rows(connection, "lock_head" if lock else "head")
     return Head(*rows[0])
 
@@ -41,49 +41,44 @@ def append(
 ) -> Iterator[Logged]:
     """Write drafts to the positions behind `after`, as they come; yields each as it was written.
 
-    The caller holds the head (`head(lock=True)`), moves it with `advance`, and has made the day's partition.
+    In the same transaction the caller moves the head with `advance`. The day's partition must be there.
     """
-    when = recorded_at.astimezone(UTC).isoformat()
-    position = after
-    types: dict[str, str] = {}
     with connection.cursor() as cursor, cursor.copy(queries("events.log")["copy"]) as copy:
-        for draft in drafts:
-            position += 1
-            event_type = types.get(draft.name) or types.setdefault(draft.name, full_type(draft.name))
-            data = orjson.dumps(draft.data)
-            copy.write_row(
-                (
-                    position,
-                    when,
-                    draft.id,
-                    event_type,
-                    source,
-                    draft.subject,
-                    draft.time,
-                    draft.xid,
-                    data.decode(),
-                )
-            )
-            yield Logged(
-                position,
-                draft.name,
-                orjson.dumps(
-                    Event(
-                        draft.id,
-                        event_type,
-                        source,
-                        draft.subject,
-                        draft.time,
-                        position,
-                        orjson.Fragment(data),  # type: ignore[arg-type]  # encoded already; only to_dict looks at it
-                    ).to_dict()
-                ),
-            )
+        for row, logged in _written(drafts, source, after, recorded_at):
+            copy.write_row(row)
+            yield logged
 
 
-def advance(connection: "psycopg.Connection[Any]", position: int) -> None:
-    """Move the end of the log, in the transaction that appended up to there."""
-    connection.execute(queries("events.log")["advance"], {"position": position})
+def append_few(
+    connection: "psycopg.Connection[Any]", drafts: Sequence[Draft], *, source: str, after: int, recorded_at: datetime
+) -> list[Logged]:
+    """As `append`, for a pipeline, in which PostgreSQL knows no COPY."""
+    written = list(_written(drafts, source, after, recorded_at))
+    for row, _ in written:
+        connection.execute(queries("events.log")["insert"], row)
+    return [logged for _, logged in written]
+
+
+def _written(
+    drafts: Iterable[Draft], source: str, after: int, recorded_at: datetime
+) -> Iterator[tuple[tuple[Any, ...], Logged]]:
+    when = recorded_at.astimezone(UTC).isoformat()
+    types: dict[str, str] = {}
+    for position, draft in enumerate(drafts, after + 1):
+        kind = types.get(draft.name) or types.setdefault(draft.name, full_type(draft.name))
+        data = orjson.dumps(draft.data)
+        # Encoded already: to_dict does not look at it.
+        event = Event(draft.id, kind, source, draft.subject, draft.time, position, cast(Any, orjson.Fragment(data)))
+        row = (position, when, draft.id, kind, source, draft.subject, draft.time, draft.xid, data.decode())
+        yield row, Logged(position, draft.name, orjson.dumps(event.to_dict()))
+
+
+def advance(connection: "psycopg.Connection[Any]", position: int, *, after: int) -> "psycopg.Cursor[Any]":
+    """Move the end of the log from `after`, in the transaction that appended up to there.
+
+    The cursor has one row, or none when somebody else has appended since `after` was read: then roll back.
+    """
+    return connection.execute(queries("events.log")["advance"], {"position": position, "from": after})
 
 
 def mark_published(connection: "psycopg.Connection[Any]", position: int) -> None:

@@ -19,6 +19,18 @@ SELECT pg_current_snapshot()::text;
 -- name: take_xid
 SELECT pg_current_xact_id()::text::bigint;
 
+-- name: take_xid_if_any
+-- Only for a batch that has rows: an empty look must not use up transaction ids.
+SELECT CASE WHEN
+    EXISTS (
+        SELECT FROM dbmirror2.pending_data
+        WHERE seqid > %(low_pending)s::bigint AND (xid >= %(xmax)s::bigint OR xid = ANY (%(ended)s::bigint[]))
+    ) OR EXISTS (
+        SELECT FROM mbevents.outbox
+        WHERE seqid > %(low_outbox)s::bigint AND (xid >= %(xmax)s::bigint OR xid = ANY (%(ended)s::bigint[]))
+    )
+    THEN pg_current_xact_id()::text::bigint END;
+
 -- name: pending
 -- Visible are only rows of the batch or older ones, which the numbers and the transaction ids leave out.
 SELECT seqid, xid, tablename, op::text, olddata::text, newdata::text

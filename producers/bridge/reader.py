@@ -8,7 +8,7 @@ import orjson
 import psycopg
 
 from events.sql import queries
-from producers.bridge.core import Extent, Floors, Part, Snapshot, State
+from producers.bridge.core import ZERO, Extent, Floors, Part, Snapshot, State
 from schemas.capture import RowChange
 
 Source = Literal["pending", "outbox"]
@@ -18,14 +18,19 @@ Rows = list[tuple[Any, ...]]
 
 
 class Look(NamedTuple):
-    """What a tick sees at first: its snapshot, and the batch if it is small (else None)."""
+    """What a tick sees at first. `bounded` is None when there is nothing; `changes` when the batch is large.
+
+    `snapshot` is the transaction's, `bounded` the same up to an id that was taken after `floors` were read.
+    """
 
     snapshot: Snapshot
+    bounded: Snapshot | None
+    floors: Floors
     changes: list[RowChange] | None
 
 
 class Reader:
-    """Works in the caller's transaction, which must be REPEATABLE READ. `sources` are the tables that are there;
+    """Works in the caller's transaction, which must be REPEATABLE READ. `sources` are both, or none on a mirror;
     `chunk_rows` is what fits into memory at once, and the size from which a batch is large."""
 
     def __init__(self, connection: "psycopg.Connection[Any]", sources: Sequence[Source], *, chunk_rows: int) -> None:
@@ -34,40 +39,40 @@ class Reader:
         self._chunk_rows = chunk_rows
         self._sql = queries("producers.bridge")
 
-    def floors(self) -> Floors:
-        """Before the transaction begins: see `producers.bridge.core`."""
-        if len(self._sources) < 2:
-            return Floors(0, 0)
-        row = self._connection.execute(self._sql["floors"]).fetchone()
-        assert row is not None
-        return Floors(*row)
-
     def look(self, state: State) -> Look:
         """The transaction's snapshot and, unless it is large, the whole batch behind `state`, in one round trip."""
+        if not self._sources:
+            return Look(self._snapshot(), None, ZERO, [])
+        now = None
+        low, ended = state.floors, list[int]()
         if state.snapshot.xip:
             # Which of them have ended decides where to read from.
             now = self._snapshot()
             low, ended = state.low(now), state.ended(now)
-        else:
-            now, low, ended = None, state.floors, []
         bounds = {"xmax": state.snapshot.xmax, "ended": ended, "limit": self._chunk_rows}
-        found: dict[str, Rows] = {}
         with self._connection.pipeline():
-            looked = None if now else self._connection.execute(self._sql["snapshot"])
-            cursors: dict[str, psycopg.Cursor[Any]] = {}
-            for source in self._sources:
-                cursors[source] = self._connection.execute(self._sql[source], {**bounds, "low": getattr(low, source)})
-            if "pending" in cursors:
-                cursors["times"] = self._connection.execute(self._sql["times"], bounds)
-            if looked is not None:
-                now = Snapshot.parse(looked.fetchall()[0][0])
-            found = {name: cursor.fetchall() for name, cursor in cursors.items()}
-        assert now is not None
-        if any(len(found[source]) >= self._chunk_rows for source in self._sources):
-            return Look(now, None)
-        changes = list(_changes(found.get("outbox", []), {}))
-        changes += _changes(found.get("pending", []), dict(found.get("times", [])))
-        return Look(now, changes)
+            looked = self._connection.execute(self._sql["snapshot"])
+            floors = self._connection.execute(self._sql["floors"])
+            xid = self._connection.execute(
+                self._sql["take_xid_if_any"], {**bounds, "low_pending": low.pending, "low_outbox": low.outbox}
+            )
+            rows = {
+                source: self._connection.execute(self._sql[source], {**bounds, "low": getattr(low, source)})
+                for source in self._sources
+            }
+            times = self._connection.execute(self._sql["times"], bounds)
+            snapshot = Snapshot.parse(looked.fetchall()[0][0])
+            taken = xid.fetchall()[0][0]
+            before = Floors(*floors.fetchall()[0])
+            if taken is None:
+                return Look(snapshot, None, before, [])
+            found = {source: cursor.fetchall() for source, cursor in rows.items()}
+            bounded = snapshot.bounded(taken)
+            if any(len(each) >= self._chunk_rows for each in found.values()):
+                return Look(snapshot, bounded, before, None)
+            changes = list(_changes(found["outbox"], {}))
+            changes += _changes(found["pending"], dict(times.fetchall()))
+            return Look(snapshot, bounded, before, changes)
 
     def extents(self, source: Source, state: State) -> list[Extent]:
         """The transactions of a large batch that are not done yet."""

@@ -2,10 +2,11 @@
 
 import itertools
 from collections import defaultdict
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypedDict
 
 import orjson
 import psycopg
@@ -27,6 +28,8 @@ from schemas.envelope import Draft
 
 log = structlog.get_logger(__name__)
 
+# Up to so many events are inserted one by one, which is quicker than to begin a COPY.
+FEW = 20
 # Events of one message, and of one task of the ledger.
 BLOCK = 500
 # More than this is not kept in memory until it is published, but read again from the log.
@@ -78,6 +81,8 @@ class Ticker:
         self._underived: dict[str, int] = {}
         self.state = self._load()
         self.looked = self.state.snapshot
+        # Nobody else appends where a bridge ticks; if somebody did, the tick would fail.
+        self._position = event_log.head(connection).position
 
     def tick(self) -> Iterator[Ticked]:
         """Do what is there: nothing, one transaction, or for a large batch several. Each is committed when it comes."""
@@ -106,27 +111,24 @@ class Ticker:
     def _small(self) -> Generator[Ticked, None, bool]:
         """The usual tick, in one transaction. True when the batch is too large for that."""
         state = self.state
-        floors = self._reader.floors()
-        with self._connection.transaction():
+        ticked = None
+        # Three round trips for a few changes: to look, write and commit. Only a COPY cannot travel in a pipeline, and
+        # psycopg's transaction() would not let us leave it in between. After an error the connection is given up.
+        with ExitStack() as together:
+            together.enter_context(self._connection.pipeline())
+            self._connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
             look = self._reader.look(state)
             state.check(look.snapshot)
             self.looked = look.snapshot
-            ticked = None
-            if look.changes is None:
-                self._save(state.begin(self._bounded(look.snapshot), floors))
-            elif look.changes:
-                now = self._bounded(look.snapshot)
-                ticked = self._write(self._derive([look.changes]), len(look.changes))
-                self._save(state.after(now, floors))
+            if look.bounded is not None and look.changes is None:
+                self._save(state.begin(look.bounded, look.floors))
+            elif look.bounded is not None:
+                ticked = self._write(self._derive([look.changes or []]), len(look.changes or []), together.close)
+                self._save(state.after(look.bounded, look.floors))
+            self._connection.execute("COMMIT")
         if ticked is not None:
             yield ticked
         return look.changes is None
-
-    def _bounded(self, snapshot: Snapshot) -> Snapshot:
-        # Only now that there is something to do, and soon after the snapshot: the ids in between are listed one by one.
-        row = self._connection.execute(self._sql["take_xid"]).fetchone()
-        assert row is not None
-        return snapshot.bounded(row[0])
 
     def _large(self) -> Iterator[Ticked]:
         for source in self._sources:
@@ -144,7 +146,7 @@ class Ticker:
         for part in parts:
             assert self.state.batch is not None
             with self._connection.transaction():
-                ticked = self._write(self._derive(self._reader.part(source, part)), part.rows)
+                ticked = self._write(self._derive(self._reader.part(source, part)), part.rows, lambda: None)
                 done = self.state.batch.done._replace(**{source: part.last})
                 self._save(self.state.progress(done))
             yield ticked
@@ -180,23 +182,16 @@ class Ticker:
         self._telemetry.count("mbevents_truncates_total")
         log.error("table_truncated", table=(change.old or change.new or {}).get("table"), xid=change.xid)
 
-    def _write(self, drafts: Iterator[Draft], rows: int) -> Ticked:
-        # Derived as far as the first one before the COPY begins: the resolver asks on the same connection.
-        first = list(itertools.islice(drafts, 1))
-        head = event_log.head(self._connection, lock=True)
-        ticked = Ticked(head.position + 1, head.position, rows)
+    def _write(self, drafts: Iterator[Draft], rows: int, end_pipeline: Callable[[], None]) -> Ticked:
+        # The first ones are derived before the COPY begins: the resolver asks on the same connection.
+        first = list(itertools.islice(drafts, FEW + 1))
+        after = self._position
+        ticked = Ticked(after + 1, after, rows)
         if not first:
             return ticked
         tasks = _Tasks()
         counts: dict[str, int] = defaultdict(int)
-        appended = event_log.append(
-            self._connection,
-            itertools.chain(first, drafts),
-            source=self._source,
-            after=head.position,
-            recorded_at=datetime.now(UTC),
-        )
-        for logged in appended:
+        for logged in self._append(first, drafts, after, end_pipeline):
             ticked.last = logged.position
             counts[logged.name] += 1
             tasks.add(logged)
@@ -204,11 +199,29 @@ class Ticker:
                 ticked.events.append(logged)
                 if len(ticked.events) > KEEP:
                     ticked.events = None
-        event_log.advance(self._connection, ticked.last)
+        moved = event_log.advance(self._connection, ticked.last, after=after)
         ticked.work = tasks.write(self._connection)
+        if moved.fetchone() is None:
+            raise psycopg.OperationalError("somebody else has appended to the log: this bridge does not lead any more")
+        self._position = ticked.last
         for name, count in counts.items():
             self._telemetry.count("mbevents_events_total", count, type=name)
         return ticked
+
+    def _append(
+        self, first: list[Draft], others: Iterator[Draft], after: int, end_pipeline: Callable[[], None]
+    ) -> Iterable[Logged]:
+        where: _Where = {"source": self._source, "after": after, "recorded_at": datetime.now(UTC)}
+        if len(first) <= FEW:
+            return event_log.append_few(self._connection, first, **where)
+        end_pipeline()
+        return event_log.append(self._connection, itertools.chain(first, others), **where)
+
+
+class _Where(TypedDict):
+    source: str
+    after: int
+    recorded_at: datetime
 
 
 class _Tasks:

@@ -33,7 +33,7 @@ def _append(connection: psycopg.Connection, *drafts: Draft) -> list[service.Logg
     with connection.transaction():
         head = service.head(connection, lock=True)
         logged = list(service.append(connection, drafts, source="mb://test", after=head.position, recorded_at=NOW))
-        service.advance(connection, logged[-1].position)
+        assert service.advance(connection, logged[-1].position, after=head.position).fetchone() is not None
     return logged
 
 
@@ -50,7 +50,7 @@ def test_a_transaction_that_fails_leaves_no_gap(connection: psycopg.Connection) 
     _append(connection, _draft(1))
     with connection.transaction(force_rollback=True):
         list(service.append(connection, [_draft(2)], source="s", after=1, recorded_at=NOW))
-        service.advance(connection, 2)
+        service.advance(connection, 2, after=1)
     assert _append(connection, _draft(3))[0].position == 2
     assert service.head(connection) == service.Head(2, 0)
 
@@ -62,8 +62,28 @@ def test_two_writers_give_positions_one_after_the_other(connection: psycopg.Conn
         with pytest.raises(psycopg.errors.LockNotAvailable):
             _append(connection, _draft(1))
         list(service.append(other, [_draft(2)], source="s", after=0, recorded_at=NOW))
-        service.advance(other, 1)
+        service.advance(other, 1, after=0)
     assert _append(connection, _draft(3))[0].position == 2
+
+
+def test_a_position_that_somebody_else_has_given_out_is_not_given_again(connection: psycopg.Connection) -> None:
+    _append(connection, _draft(1))
+    assert service.advance(connection, 1, after=0).fetchone() is None
+    assert service.head(connection).position == 1
+
+
+def test_a_few_are_written_as_many_are(connection: psycopg.Connection) -> None:
+    drafts = [_draft(n) for n in range(3)]
+    many = _append(connection, *drafts)
+    with connection.pipeline(), connection.transaction():
+        few = service.append_few(connection, drafts, source="mb://test", after=3, recorded_at=NOW)
+        service.advance(connection, 6, after=3)
+    assert [each.body.replace(b'"sequence":"%d"' % each.position, b"") for each in few] == [
+        each.body.replace(b'"sequence":"%d"' % each.position, b"") for each in many
+    ]
+    assert [each.body for each in service.encoded(service.read(connection, after=3, limit=9))] == [
+        each.body for each in few
+    ]
 
 
 def test_published_only_rises(connection: psycopg.Connection) -> None:
@@ -97,7 +117,7 @@ def test_expired_days_are_dropped_whole_unless_they_are_needed(connection: psyco
     with connection.transaction():
         when = datetime(old.year, old.month, old.day, 12, tzinfo=UTC)
         list(service.append(connection, [_draft(1)], source="s", after=0, recorded_at=when))
-        service.advance(connection, 1)
+        service.advance(connection, 1, after=0)
     _append(connection, _draft(2))
 
     # Not published yet: both days are past their time, and only the empty one goes.

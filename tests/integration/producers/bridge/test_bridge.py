@@ -337,7 +337,7 @@ def test_on_a_mirror_it_publishes_what_others_append(
         with editor.transaction():
             head = event_log.head(editor, lock=True)
             list(event_log.append(editor, [draft], source="m", after=head.position, recorded_at=datetime.now(UTC)))
-            event_log.advance(editor, head.position + 1)
+            event_log.advance(editor, head.position + 1, after=head.position)
             editor.execute("NOTIFY mbevents")
         wait_for(lambda: [event.name for event in publisher.events] == ["entity.updated"])
 
