@@ -61,8 +61,8 @@ def read(connection: Connection) -> Facts:
         schema_sequence=_schema_sequence(connection),
         schemas=there,
         tables=tuple(
-            Table(schema, name, tuple(key), owned)
-            for schema, name, owned, key in _rows(connection, "tables", schemas=list(SCHEMAS))
+            Table(schema, name, full, tuple(key), owned)
+            for schema, name, full, owned, key in _rows(connection, "tables", schemas=list(SCHEMAS))
         ),
         relations=relations,
         functions=dict(_rows(connection, "functions")),

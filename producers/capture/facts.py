@@ -1,5 +1,6 @@
 """The database as its catalogue describes it, and what capture knows of MusicBrainz's tables."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -58,26 +59,26 @@ BOOKKEEPING = ("mbevents.installed", "mbevents.installed_object")
 
 # pg_trigger.tgtype: for each row, on insert, delete and update.
 EVERY_CHANGE = 1 | 4 | 8 | 16
+_PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
 
 
 def quote_ident(name: str) -> str:
-    """As PostgreSQL's function of that name writes it, but for key words, which MusicBrainz has none of."""
-    plain = name.isascii() and name.replace("_", "a").isalnum() and name.islower() and not name[0].isdigit()
-    return name if plain else '"' + name.replace('"', '""') + '"'
+    """For names that are no key words, as PostgreSQL's function of that name writes them."""
+    return name if _PLAIN.fullmatch(name) else '"' + name.replace('"', '""') + '"'
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """`owned`: the installing user has its owner's rights, which making and dropping a trigger take."""
+    """`full` is its quoted and qualified name, as PostgreSQL writes it and as it is captured.
+
+    `owned`: the installing user has its owner's rights, which making and dropping a trigger take.
+    """
 
     schema: str
     name: str
+    full: str
     primary_key: tuple[str, ...]
     owned: bool
-
-    @property
-    def full(self) -> str:
-        return f"{quote_ident(self.schema)}.{quote_ident(self.name)}"
 
     @property
     def replicated(self) -> bool:
