@@ -24,6 +24,8 @@ from events.derivation.entity_map import FILENAME as ENTITY_MAP
 from events.errors import MbeventsError
 from events.sql import queries
 from ops import asyncapi
+from ops.metrics import metrics_page
+from ops.settings import settings_page
 from ops.stack.schema import SCHEMA_SEQUENCE, build, create_database
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,6 +66,12 @@ def asyncapi_document() -> Iterator[Generated]:
     yield Generated("schemas/asyncapi.json", _json(asyncapi.document(version("mbevents"), EVENT_TYPES.values())))
 
 
+def pages() -> Iterator[Generated]:
+    """The pages of the documentation that are made from declarations."""
+    yield Generated("ops/docs/settings.md", settings_page().encode())
+    yield Generated("ops/docs/metrics.md", metrics_page().encode())
+
+
 def entity_map() -> Iterator[Generated]:
     """Which table leads to which entity, from a database that is built for it."""
     with tempfile.TemporaryDirectory(prefix="mbe-") as home:
@@ -76,7 +84,7 @@ def entity_map() -> Iterator[Generated]:
 
 
 # Each yields files; one that needs servers comes last, so that the quick ones fail first.
-GENERATORS: list[Callable[[], Iterator[Generated]]] = [payload_schemas, asyncapi_document, entity_map]
+GENERATORS: list[Callable[[], Iterator[Generated]]] = [payload_schemas, asyncapi_document, pages, entity_map]
 
 
 def entity_map_of(connection: "psycopg.Connection[Any]") -> bytes:

@@ -242,3 +242,25 @@ def _make(declaration: Declaration, registry: CollectorRegistry) -> Counter | Ga
 
 def _family(declaration: Declaration) -> GaugeMetricFamily:
     return GaugeMetricFamily(declaration.name, declaration.help, labels=list(declaration.labels))
+
+
+def metrics_page() -> str:
+    """The metrics page of the documentation, in Markdown."""
+    lines = [
+        "# Metrics",
+        "",
+        "<!-- Written by `make generate` from ops/metrics.py. -->",
+        "",
+        "Every process with METRICS_LISTEN (bridge, worker) and `mbevents web` serves `/metrics` for Prometheus, with "
+        "`mbevents_build_info{version}` and `mbevents_start_time_seconds`.",
+        "Base units; no label is ever an MBID, an edit or an editor. A process tells only of what it did.",
+    ]
+    for title, declarations in (
+        ("Of each process", DECLARATIONS),
+        ("Of the whole system (`mbevents web`, asked for when it is scraped)", SYSTEM),
+    ):
+        lines += ["", f"## {title}", "", "| Name | Kind | Labels | What it means |", "|---|---|---|---|"]
+        for each in declarations:
+            labels = ", ".join(f"`{label}`" for label in each.labels)
+            lines.append(f"| `{each.name}` | {each.kind} | {labels} | {each.help} |")
+    return "\n".join([*lines, ""])

@@ -4,17 +4,20 @@ from typing import Annotated
 
 import typer
 
-from ops.cli.common import AsJson
+from events.errors import UsageError
+from ops.cli.common import AsJson, Yes, confirm
 from ops.cli.output import put_json, say
 
 Drain = Annotated[bool, typer.Option("--drain", help="Do what is there, and end.")]
+
+Reset = Annotated[bool, typer.Option("--reset", help="After a restore into a new cluster: begin from now, and end.")]
 
 
 def register(app: typer.Typer) -> None:
     app.command()(bridge)
 
 
-def bridge(drain: Drain = False, as_json: AsJson = False) -> None:
+def bridge(drain: Drain = False, reset: Reset = False, yes: Yes = False, as_json: AsJson = False) -> None:
     """Turn changes into events; publish them.
 
     Of several bridges on one database one leads; the others stand by, and take over within two seconds.
@@ -25,12 +28,19 @@ def bridge(drain: Drain = False, as_json: AsJson = False) -> None:
     from ops.settings import RedisRole
     from ops.wiring import open_runtime
 
-    settings = load_settings(service=not drain).settings
+    if drain and reset:
+        raise UsageError("--drain and --reset are two things: do one after the other.")
+    settings = load_settings(service=not (drain or reset)).settings
     with (
         told(settings),
         running("bridge", settings) as service,
         open_runtime(settings, progress=say_news, telemetry=service.telemetry) as parts,
     ):
+        if reset:
+            confirm(yes, "This makes the bridge forget up to where it has looked.")
+            parts.bridge.reset()
+            say("The bridge begins from now; changes that are still captured become events again.")
+            return
         if drain:
             with parts.connection():
                 # A server that is not there from the beginning is told as such.

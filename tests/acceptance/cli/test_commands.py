@@ -108,6 +108,21 @@ def test_the_drains_do_what_is_there(home: Home) -> None:
         assert connection.execute("SELECT count(*) FROM mbevents.task WHERE state <> 'done'").fetchone() == (0,)
 
 
+def test_a_bridge_is_reset_after_a_restore_into_a_new_cluster(home: Home) -> None:
+    home.run("bridge", "--drain")
+    with home.connect() as connection:
+        connection.execute(
+            "UPDATE mbevents.tick SET state = jsonb_set(state, '{snapshot}', to_jsonb('4000000000:4000000000:'::text))"
+        )
+    refused = home.run("bridge", "--drain")
+    assert refused.code == 1
+    assert "Run `mbevents bridge --reset` once" in refused.err
+    done = home.run("bridge", "--reset", "--yes")
+    assert done.code == 0, done.err
+    changed = edit(home)
+    assert json.loads(home.run("bridge", "--drain", "--json").out) == {"events": changed}
+
+
 def test_the_log_is_read_and_told_again(home: Home) -> None:
     edit(home)
     home.run("bridge", "--drain")

@@ -108,3 +108,8 @@ def test_a_system_gauge_that_is_not_declared_raises() -> None:
     asked = Asked(lambda: [("mbevents_queue_messages", {}, 1.0)])
     with pytest.raises(UnknownMetricError, match="mbevents_queue_messages"):
         list(asked.collect())
+
+
+def test_the_committed_page_is_the_generated_one() -> None:
+    committed = ROOT / "ops" / "docs" / "metrics.md"
+    assert committed.read_text(encoding="utf-8") == metrics.metrics_page(), "run: make generate"

@@ -26,9 +26,9 @@ def test_addresses_are_shown_without_secrets(address: str, shown: str) -> None:
     assert hidden(address) == shown
 
 
-@given(st.text(st.characters(exclude_characters="@/?#[]\\", exclude_categories=["C"]), min_size=6))
+@given(st.text(st.characters(exclude_characters="@/?#[]\\", exclude_categories=["C"]), min_size=1))
 def test_no_password_is_ever_shown(password: str) -> None:
-    assert password not in hidden(f"postgresql://user:{password}@server/db").replace("user", "").replace("server", "")
+    assert f"<{password}>" not in hidden(f"postgresql://user:<{password}>@server/db")
 
 
 def test_the_database_of_an_address_is_read() -> None:

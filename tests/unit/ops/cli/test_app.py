@@ -44,6 +44,8 @@ def test_every_command_explains_itself(
         ("worker --queues nonsense", "no queues called nonsense. There are: caches"),
         ("worker --queues ,", "nothing named. There are: caches"),
         ("worker --threads 0", "--threads"),
+        ("bridge --drain --reset", "do one after the other"),
+        ("bridge --reset", "add --yes"),
         ("cache get planet 95e9aba6-f85c-48a0-9ec9-395d4f0e3875", "is no entity type"),
         ("cache get artist 1", "is no MBID"),
         ("cache invalidate artist", "Give MBIDs, or --all"),
