@@ -5,6 +5,8 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
 
 import structlog
 
@@ -19,11 +21,15 @@ _HOPELESS = (2, 3)
 
 
 class Child:
-    """One command, which is to run always."""
+    """One command, which is to run always; in `folder`, with what it says in `output`, or both as we have them."""
 
-    def __init__(self, name: str, command: Sequence[str]) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], *, folder: Path | None = None, output: IO[bytes] | None = None
+    ) -> None:
         self.name = name
         self._command = list(command)
+        self._folder = folder
+        self._output = output
         self._failures = 0
         self._started = 0.0
         self._start_at = 0.0
@@ -36,7 +42,14 @@ class Child:
             if time.monotonic() >= self._start_at:
                 self._started = time.monotonic()
                 # A session of its own: Ctrl-C in the terminal reaches us alone, and we end it once.
-                self.process = subprocess.Popen(self._command, env=dict(environment), start_new_session=True)
+                self.process = subprocess.Popen(
+                    self._command,
+                    env=dict(environment),
+                    cwd=self._folder,
+                    stdout=self._output,
+                    stderr=self._output,
+                    start_new_session=True,
+                )
             return
         code = self.process.poll()
         if code is None:

@@ -6,7 +6,7 @@ import sys
 import typer
 
 from events.errors import MbeventsError
-from ops.cli import bridge, cache, config, database, doctor, events, jobs, stack, up, web, worker
+from ops.cli import bridge, cache, config, database, demo, doctor, events, jobs, stack, up, web, worker
 from ops.cli.output import say
 
 BUG = 1
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for group in (up, bridge, worker, web, doctor, config):
+for group in (demo, up, bridge, worker, web, doctor, config):
     group.register(app)
 for name, group_app in (
     ("db", database.app),
