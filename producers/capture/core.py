@@ -40,7 +40,7 @@ class Step:
 class Plan:
     """What install or uninstall does, in order; `locked` are the tables that must be locked against writers.
 
-    `foreign`: dbmirror2's own capture is there and is used. `done`: it was carried out.
+    `foreign`: dbmirror2's own capture is there and is used. `done`: it changed something.
     """
 
     steps: tuple[Step, ...]

@@ -90,9 +90,10 @@ SELECT count(*) FROM mbevents.dead_letter;
 
 -- name: dependants
 -- Views outside of our schema that would go with it.
-SELECT DISTINCT v.oid::regclass::text
+SELECT DISTINCT quote_ident(n.nspname) || '.' || quote_ident(v.relname)
 FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid AND d.classid = 'pg_rewrite'::regclass
-JOIN pg_class v ON v.oid = r.ev_class JOIN pg_class c ON c.oid = d.refobjid
+JOIN pg_class v ON v.oid = r.ev_class JOIN pg_namespace n ON n.oid = v.relnamespace
+JOIN pg_class c ON c.oid = d.refobjid
 WHERE d.refclassid = 'pg_class'::regclass AND c.relnamespace = to_regnamespace('mbevents')
   AND v.relnamespace <> to_regnamespace('mbevents')
 ORDER BY 1;
