@@ -8,28 +8,30 @@ SELECT state FROM mbevents.tick;
 -- name: save
 UPDATE mbevents.tick SET state = %(state)s::jsonb, ticked_at = now();
 
--- name: floors
--- A sequence is read as it is now, whatever the snapshot; before it was first used it says 1.
-SELECT CASE WHEN p.is_called THEN p.last_value ELSE 0 END, CASE WHEN o.is_called THEN o.last_value ELSE 0 END
-FROM dbmirror2.pending_data_seqid_seq p, mbevents.outbox_seqid_seq o;
-
 -- name: snapshot
 SELECT pg_current_snapshot()::text;
 
 -- name: take_xid
 SELECT pg_current_xact_id()::text::bigint;
 
--- name: take_xid_if_any
--- Only for a batch that has rows: an empty look must not use up transaction ids.
-SELECT CASE WHEN
-    EXISTS (
-        SELECT FROM dbmirror2.pending_data
-        WHERE seqid > %(low_pending)s::bigint AND (xid >= %(xmax)s::bigint OR xid = ANY (%(ended)s::bigint[]))
-    ) OR EXISTS (
-        SELECT FROM mbevents.outbox
-        WHERE seqid > %(low_outbox)s::bigint AND (xid >= %(xmax)s::bigint OR xid = ANY (%(ended)s::bigint[]))
-    )
-    THEN pg_current_xact_id()::text::bigint END;
+-- name: look
+-- The snapshot, the floors, and an id taken after the floors were read: the sequences are read as they are now, whatever
+-- the snapshot, before the list is evaluated. Before a sequence is first used it says 1. The id is taken only for a batch
+-- that has rows: an empty look must not use up transaction ids.
+SELECT pg_current_snapshot()::text,
+    CASE WHEN p.is_called THEN p.last_value ELSE 0 END,
+    CASE WHEN o.is_called THEN o.last_value ELSE 0 END,
+    CASE WHEN
+        EXISTS (
+            SELECT FROM dbmirror2.pending_data
+            WHERE seqid > %(low_pending)s::bigint AND (xid >= %(xmax)s::bigint OR xid = ANY (%(ended)s::bigint[]))
+        ) OR EXISTS (
+            SELECT FROM mbevents.outbox
+            WHERE seqid > %(low_outbox)s::bigint AND (xid >= %(xmax)s::bigint OR xid = ANY (%(ended)s::bigint[]))
+        )
+        THEN pg_current_xact_id()::text::bigint
+    END
+FROM dbmirror2.pending_data_seqid_seq p, mbevents.outbox_seqid_seq o;
 
 -- name: pending
 -- Visible are only rows of the batch or older ones, which the numbers and the transaction ids leave out.

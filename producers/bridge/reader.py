@@ -43,7 +43,6 @@ class Reader:
         """The transaction's snapshot and, unless it is large, the whole batch behind `state`, in one round trip."""
         if not self._sources:
             return Look(self._snapshot(), None, ZERO, [])
-        now = None
         low, ended = state.floors, list[int]()
         if state.snapshot.xip:
             # Which of them have ended decides where to read from.
@@ -51,28 +50,25 @@ class Reader:
             low, ended = state.low(now), state.ended(now)
         bounds = {"xmax": state.snapshot.xmax, "ended": ended, "limit": self._chunk_rows}
         with self._connection.pipeline():
-            looked = self._connection.execute(self._sql["snapshot"])
-            floors = self._connection.execute(self._sql["floors"])
-            xid = self._connection.execute(
-                self._sql["take_xid_if_any"], {**bounds, "low_pending": low.pending, "low_outbox": low.outbox}
+            looked = self._connection.execute(
+                self._sql["look"], {**bounds, "low_pending": low.pending, "low_outbox": low.outbox}
             )
             rows = {
                 source: self._connection.execute(self._sql[source], {**bounds, "low": getattr(low, source)})
                 for source in self._sources
             }
             times = self._connection.execute(self._sql["times"], bounds)
-            snapshot = Snapshot.parse(looked.fetchall()[0][0])
-            taken = xid.fetchall()[0][0]
-            before = Floors(*floors.fetchall()[0])
+            ((text, pending, outbox, taken),) = looked.fetchall()
+            snapshot, floors = Snapshot.parse(text), Floors(pending, outbox)
             if taken is None:
-                return Look(snapshot, None, before, [])
+                return Look(snapshot, None, floors, [])
             found = {source: cursor.fetchall() for source, cursor in rows.items()}
             bounded = snapshot.bounded(taken)
             if any(len(each) >= self._chunk_rows for each in found.values()):
-                return Look(snapshot, bounded, before, None)
+                return Look(snapshot, bounded, floors, None)
             changes = list(_changes(found["outbox"], {}))
             changes += _changes(found["pending"], dict(times.fetchall()))
-            return Look(snapshot, bounded, before, changes)
+            return Look(snapshot, bounded, floors, changes)
 
     def extents(self, source: Source, state: State) -> list[Extent]:
         """The transactions of a large batch that are not done yet."""

@@ -107,6 +107,8 @@ def _edits(database_url: str, redis_url: str) -> list[float]:
             began = time.perf_counter()
             while client.exists(key):
                 assert time.perf_counter() - began < 10, "the key is still there after 10 s"
+                # Two cores are for everybody: asking without a pause would take one of them from who is measured.
+                time.sleep(0.0002)
             times.append((time.perf_counter() - began) * 1000)
             if n % 100 == 99:
                 say(f"{n + 1} of {EDITS} edits: median {statistics.median(times):.1f} ms so far.")
