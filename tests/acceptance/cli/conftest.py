@@ -1,5 +1,6 @@
 """The real command line in processes of its own, on embedded servers in a temporary home."""
 
+import json
 import os
 import shutil
 import signal
@@ -143,8 +144,11 @@ def used() -> Iterator[Home]:
 def home() -> Iterator[Home]:
     """Servers that run, with the sample database and everything installed; nothing else may be taken for granted."""
     for made in make_home():
-        started = made.run("stack", "start")
+        started = made.run("stack", "start", "--json")
         assert started.code == 0, started.err
+        urls = json.loads(started.out)
+        # As servers that somebody configured: the embedded ones are the other stories' part.
+        made.environment |= {name: urls[name] for name in ("DATABASE_URL", "REDIS_SERVER")}
         installed = made.run("db", "install")
         assert installed.code == 0, installed.err
         yield made

@@ -63,7 +63,7 @@ def test_a_child_that_is_killed_is_started_again(home: Home) -> None:
     assert wait_until(lambda: bridge() != [] and bridge() != [first])
     assert wait_until(lambda: home.run("doctor").code == 0)
     assert up.end(signal.SIGTERM) == 0
-    # The servers were started to stay, by `stack start`.
+    # The servers are not ours to stop.
     assert [line for line in home.processes() if "ops.cli" in line] == []
     assert home.run("db", "check").code == 0
 

@@ -27,8 +27,20 @@ def started(url: str, names: list[str] | None) -> tuple["queue.Queue[Event]", li
         for each in follow(client, "MB", names, told=told.append):
             seen.put(each)
 
-    threading.Thread(target=run, daemon=True).start()
+    with redis.Redis.from_url(url) as other:
+        before = listeners(other)
+        threading.Thread(target=run, daemon=True).start()
+        deadline = time.monotonic() + 10
+        while listeners(other) == before:
+            assert time.monotonic() < deadline, "it does not listen"
+            time.sleep(0.02)
     return seen, told
+
+
+def listeners(client: "redis.Redis") -> int:
+    channel = event_channel("MB", "edit.opened")
+    ((_, subscribers),) = client.pubsub_numsub(channel)
+    return int(subscribers) + int(client.pubsub_numpat())
 
 
 def publish(url: str, *events: Event) -> None:

@@ -118,7 +118,7 @@ def test_users_that_start_at_the_same_time_share_one_server(home: Path) -> None:
     assert processes_of(home) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_the_servers_of_a_killed_user_are_stopped(home: Path, number: signal.Signals) -> None:
     user = subprocess.Popen([sys.executable, "-c", USER, str(home)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert user.stdout is not None
