@@ -104,6 +104,8 @@ class Runtime:
                 socket_timeout=5,
                 socket_connect_timeout=3,
                 health_check_interval=30,
+                # redis-py's own ten tries would turn a dead cache, which is a miss, into seconds.
+                retry=Retry(NoBackoff(), 1),
                 **keepalive,
             )
             client = redis.Redis.from_pool(pool)

@@ -80,6 +80,14 @@ ORDER BY seqid LIMIT %(limit)s;
 -- name: times_part
 SELECT xid, ts FROM dbmirror2.pending_ts WHERE xid = ANY (%(xids)s::bigint[]);
 
+-- name: session
+SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid();
+
+-- name: end_session
+-- The start tells it from another session that has its pid by now.
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE pid = %(pid)s AND backend_start = %(since)s AND datname = current_database();
+
 -- name: lead
 SELECT pg_try_advisory_lock(%(key)s);
 

@@ -6,13 +6,14 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 import psycopg
 import structlog
 from psycopg.conninfo import make_conninfo
 
-from events.errors import MbeventsError
+from events.errors import MbeventsError, UnreachableError
 from events.locks import AWAKE_KEY, LEADER_KEY
 from events.log import service as event_log
 from events.sql import queries
@@ -90,6 +91,8 @@ class Bridge:
         self.options = options
         self.telemetry = telemetry
         self.status = Status()
+        # A session that we lost, and that the server may still believe alive.
+        self._lost_session: tuple[int, datetime] | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop` is set. Raises MbeventsError for what does not heal by waiting."""
@@ -115,7 +118,7 @@ class Bridge:
                     )
                 return session.drain()
         except psycopg.OperationalError as error:
-            raise MbeventsError(f"PostgreSQL went away while the bridge drained ({error}). Run it again.") from error
+            raise UnreachableError(f"PostgreSQL went away while the bridge drained ({error}). Run it again.") from error
 
     def reset(self) -> None:
         """After a restore into a new cluster: forget up to where the bridge had looked."""
@@ -133,6 +136,17 @@ class Bridge:
         self.telemetry.gauge("mbevents_bridge_connected", 0)
         self.telemetry.gauge("mbevents_bridge_leader", 0)
 
+    def _end_lost(self, connection: "psycopg.Connection[Any]") -> None:
+        """End our own former session if it is still there: half-open, it would keep the leader's lock for long."""
+        sql = queries("producers.bridge")
+        if self._lost_session is not None:
+            pid, since = self._lost_session
+            if connection.execute(sql["end_session"], {"pid": pid, "since": since}).fetchone():
+                log.warning("bridge_ended_its_lost_session", pid=pid)
+        row = connection.execute(sql["session"]).fetchone()
+        assert row is not None
+        self._lost_session = row
+
     @contextmanager
     def _session(self) -> Iterator["_Session"]:
         connection = psycopg.connect(self._url, autocommit=True)
@@ -140,6 +154,8 @@ class Bridge:
         connection.prepare_threshold = 2
         watchdog = Watchdog(connection)
         try:
+            with watchdog.limit(self.options.answer):
+                self._end_lost(connection)
             self.status.connected, self.status.problem = True, ""
             self.telemetry.gauge("mbevents_bridge_connected", 1)
             yield _Session(self, connection, watchdog)

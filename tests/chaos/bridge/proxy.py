@@ -1,0 +1,58 @@
+"""A TCP proxy to a unix socket whose connections can go silent without being closed."""
+
+import contextlib
+import select
+import socket
+import threading
+
+
+class Proxy:
+    """`freeze` makes the connections of now half-open for good: nothing passes, nothing is closed."""
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._frozen: set[socket.socket] = set()
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._closed = threading.Event()
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def freeze(self) -> None:
+        self._frozen.update(each for pair in self._pairs for each in pair)
+
+    def close(self) -> None:
+        self._closed.set()
+        for thread in self._threads:
+            thread.join()
+        for each in (self._listener, *(one for pair in self._pairs for one in pair)):
+            each.close()
+
+    def _accept(self) -> None:
+        self._listener.settimeout(0.1)
+        while not self._closed.is_set():
+            with contextlib.suppress(TimeoutError):
+                client, _ = self._listener.accept()
+                server = socket.socket(socket.AF_UNIX)
+                server.connect(self._target)
+                self._pairs.append((client, server))
+                thread = threading.Thread(target=self._forward, args=(client, server))
+                self._threads.append(thread)
+                thread.start()
+
+    def _forward(self, client: socket.socket, server: socket.socket) -> None:
+        while not self._closed.is_set():
+            for ready in select.select([client, server], [], [], 0.05)[0]:
+                if ready in self._frozen:
+                    self._closed.wait(0.05)
+                    continue
+                with contextlib.suppress(OSError):
+                    data = ready.recv(65536)
+                    other = server if ready is client else client
+                    if data:
+                        other.sendall(data)
+                        continue
+                    other.shutdown(socket.SHUT_WR)
+                if ready is client:
+                    return
