@@ -93,6 +93,8 @@ class Runtime:
     def client(self, role: RedisRole) -> "redis.Redis":
         """For cache commands, which may be repeated. Bounded, so that a burst of work waits instead of connecting."""
         import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
 
         url = self.redis_url(role)
         if url not in self._clients:
