@@ -7,9 +7,11 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from stat import S_ISDIR
 
 from events.errors import MbeventsError
 from ops.settings import Settings
@@ -19,6 +21,10 @@ from ops.supervisor import Child, Supervisor
 _READY = {"bridge": "bridge_leads", "worker": "worker_started"}
 _LOG = "processes.log"
 _TOLD_BYTES = 3_000
+_PREFIX = "mbevents-demo-"
+_ENOUGH_BYTES = 2**31
+# A demo that runs is younger, or its servers are in use.
+_OLD_SECONDS = 600
 
 
 class ProcessesError(MbeventsError):
@@ -28,18 +34,44 @@ class ProcessesError(MbeventsError):
 @contextmanager
 def temporary_home() -> Iterator[Path]:
     """A folder that is gone afterwards, with whatever still ran in it."""
-    from ops.stack import control
-
+    folder = _folder(os.environ)
+    _sweep(folder)
     # The short name leaves room for those of sockets.
-    home = Path(tempfile.mkdtemp(prefix="mbevents-demo-"))
+    home = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder))
     try:
         # As root, PostgreSQL runs as another user, who must get in.
         home.chmod(0o755)
         yield home
     finally:
-        with contextlib.suppress(MbeventsError):
-            control.destroy(home)
-        shutil.rmtree(home, ignore_errors=True)
+        _remove(home)
+
+
+def _folder(given: Mapping[str, str]) -> Path:
+    """TMPDIR if it is set, else memory if there is enough: a new database is two thousand files."""
+    memory = Path("/dev/shm")
+    if not given.get("TMPDIR") and memory.is_dir() and shutil.disk_usage(memory).free > _ENOUGH_BYTES:
+        return memory
+    return Path(tempfile.gettempdir())
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed demos left. Their servers are stopped by then."""
+    from ops.stack import control
+
+    for home in folder.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError, MbeventsError):
+            found = home.lstat()
+            old = time.time() - found.st_mtime > _OLD_SECONDS
+            if old and S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not control.status(home).in_use:
+                _remove(home)
+
+
+def _remove(home: Path) -> None:
+    from ops.stack import control
+
+    with contextlib.suppress(MbeventsError):
+        control.destroy(home)
+    shutil.rmtree(home, ignore_errors=True)
 
 
 def environment(given: Mapping[str, str], home: Path) -> dict[str, str]:

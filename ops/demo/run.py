@@ -84,7 +84,7 @@ class Demo:
         with self._screen.working("Starting PostgreSQL and Redis") as working:
             settings = Settings(mbevents_home=home)
             parts = closing.enter_context(open_runtime(settings, create=True, progress=progress))
-            working.done("PostgreSQL and Redis run, in a temporary folder")
+            working.done(f"PostgreSQL and Redis run, in {home}")
         with self._screen.working("Building the MusicBrainz database") as working:
             ensure_database(parts, progress)
             self._check()
