@@ -40,7 +40,7 @@ format: $(READY) ## rewrite the code in its style
 bench-%: $(READY) ## a benchmark: capture, latency, bridge
 	@$(BIN)/python -m tests.benchmarks.$* $(ARGS)
 
-generate: $(READY) ## write the generated files again (entity map, JSON Schemas, AsyncAPI, settings page)
+generate: $(READY) ## write the generated files again (entity map, JSON Schemas, AsyncAPI, pages)
 	@$(BIN)/python -m ops.generate
 
 lock: ## resolve the dependencies again into requirements.lock (needs uv)

@@ -24,6 +24,7 @@ from events.derivation.entity_map import FILENAME as ENTITY_MAP
 from events.errors import MbeventsError
 from events.sql import queries
 from ops import asyncapi
+from ops.events_page import events_page
 from ops.metrics import metrics_page
 from ops.settings import settings_page
 from ops.stack.schema import SCHEMA_SEQUENCE, build, create_database
@@ -70,6 +71,7 @@ def pages() -> Iterator[Generated]:
     """The pages of the documentation that are made from declarations."""
     yield Generated("ops/docs/settings.md", settings_page().encode())
     yield Generated("ops/docs/metrics.md", metrics_page().encode())
+    yield Generated("ops/docs/events.md", events_page().encode())
 
 
 def entity_map() -> Iterator[Generated]:
