@@ -13,8 +13,9 @@ _HEAD = """\
 
 <!-- Written by `make generate` from events/catalogue.py and schemas/. -->
 
-Each event is a [CloudEvents 1.0](https://cloudevents.io) object in JSON. It is in the log (`mbevents.event`, read by `mbevents events list`),
-and on a Redis channel `MB:events:<name>` for who listens (`MB` is REDIS_NAMESPACE). `cache.invalidated` is on its channel only.
+Each event is a [CloudEvents 1.0](https://cloudevents.io) object in JSON. It is in the log (`mbevents.event`, read by
+`mbevents events list`), and on a Redis channel `MB:events:<name>` for who listens (`MB` is REDIS_NAMESPACE).
+`cache.invalidated` is on its channel only.
 JSON Schemas of the data are in `schemas/json/`, the AsyncAPI document is `schemas/asyncapi.json`.
 
 | Attribute | What it is |
@@ -24,10 +25,11 @@ JSON Schemas of the data are in `schemas/json/`, the AsyncAPI document is `schem
 | `source` | The database (EVENT_SOURCE). |
 | `subject` | What it is about, like `artist/<MBID>` or `edit/<id>`. |
 | `time` | When the transaction began. |
-| `sequence` | The position in the log, without gaps: resume behind the last one that you saw. Of `cache.invalidated`, its cause's. |
+| `sequence` | The position in the log, without gaps: where to resume. Of `cache.invalidated`, its cause's. |
 | `data` | Ids and what changed: never whole rows, never anything private. |
 
-Who listens on a channel hears what is published meanwhile, at least once; who must not miss anything reads the log from a position.
+Who listens on a channel hears what is published meanwhile, at least once; who must not miss anything
+reads the log from a position.
 
 | Event | Subject | When | Work that it causes |
 |---|---|---|---|

@@ -27,7 +27,7 @@ def test_tests_that_are_named_are_there(page: Path) -> None:
         assert not name or f"def {name}(" in (ROOT / path).read_text(), f"{path}::{name}"
 
 
-@pytest.mark.parametrize("wanted", pages(), ids=lambda wanted: wanted.path)
+@pytest.mark.parametrize("wanted", [*pages()], ids=lambda wanted: wanted.path)
 def test_a_generated_page_is_what_the_code_says(wanted: Generated) -> None:
     assert (ROOT / wanted.path).read_bytes() == wanted.content, "run: make generate"
 
