@@ -12,7 +12,7 @@ import psycopg
 
 from ops.demo import faults, story
 from ops.demo.edits import Edits
-from ops.demo.effects import Audit, Step, summary
+from ops.demo.effects import Audit, Step, missing, summary
 from ops.demo.observe import InterruptedDemoError, Observer
 from ops.demo.place import Processes, ProcessesError, temporary_home
 from ops.demo.screen import Screen
@@ -75,6 +75,9 @@ class Demo:
             lost = faults.queues_lost(scene, processes, working.update)
         self._done(lost)
         self.audit = observer.audit(_AUDIT_SECONDS)
+        if missing(self.steps, self.audit):
+            screen.say("\nBridge and worker said at the end:", "bold red")
+            screen.say(processes.said())
 
     def _servers(self, home: Path, closing: ExitStack) -> Runtime:
         def progress(text: str) -> None:
