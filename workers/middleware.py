@@ -134,14 +134,22 @@ class Measured(dramatiq.Middleware):  # type: ignore[misc]
 
 
 class Ledgered(dramatiq.Middleware):  # type: ignore[misc]
-    """Work that is done is skipped, success is noted, and what failed for good goes to the dead letters."""
+    """Work that is done is skipped, success is noted, and what failed for good goes to the dead letters.
+
+    Actors may be `idempotent`: the ledger is not asked before they run, and a copy of their message runs again.
+    """
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
+    @property
+    def actor_options(self) -> set[str]:
+        return {"idempotent"}
+
     def before_process_message(self, broker: Any, message: Any) -> None:
         task_id = message.options.get("task_id")
-        if task_id is None:
+        # What may as well be done twice does not wait for an answer.
+        if task_id is None or broker.get_actor(message.actor_name).options.get("idempotent", False):
             return
         try:
             state = self._ledger.state(task_id)

@@ -1,6 +1,6 @@
 """The ledger: work that must be done, as rows. Every function works in its caller's transaction."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -36,17 +36,23 @@ class Task:
 
 def add(connection: "psycopg.Connection[Any]", tasks: Iterable[NewTask]) -> list[int]:
     """Write tasks, all in one statement; their ids, in the order given."""
+    return start_adding(connection, tasks)()
+
+
+def start_adding(connection: "psycopg.Connection[Any]", tasks: Iterable[NewTask]) -> Callable[[], list[int]]:
+    """As `add`, for a pipeline: what is returned tells the ids, and waits for them."""
     given = list(tasks)
     if not given:
-        return []
-    rows = _rows(
-        connection,
-        "add",
-        queues=[task.queue for task in given],
-        actors=[task.actor for task in given],
-        positions=["{" + ",".join(map(str, task.positions)) + "}" for task in given],
+        return list
+    cursor = connection.cursor(row_factory=tuple_row).execute(
+        queries("events.ledger")["add"],
+        {
+            "queues": [task.queue for task in given],
+            "actors": [task.actor for task in given],
+            "positions": ["{" + ",".join(map(str, task.positions)) + "}" for task in given],
+        },
     )
-    return sorted(row[0] for row in rows)
+    return lambda: sorted(row[0] for row in cursor.fetchall())
 
 
 def state(connection: "psycopg.Connection[Any]", task_id: int) -> str | None:

@@ -6,8 +6,8 @@ SELECT position, published FROM mbevents.head;
 SELECT position, published FROM mbevents.head FOR UPDATE;
 
 -- name: advance
--- No row is changed when somebody else has given out positions meanwhile.
-UPDATE mbevents.head SET position = %(position)s WHERE position = %(from)s RETURNING position;
+-- NULL, which the column refuses, when somebody else has given out positions meanwhile.
+UPDATE mbevents.head SET position = CASE WHEN position = %(from)s THEN %(position)s::bigint END;
 
 -- name: published
 -- Only a hint where to go on after a crash: to lose it publishes a little again, so no disk is waited for.

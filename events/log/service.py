@@ -73,12 +73,12 @@ def _written(
         yield row, Logged(position, draft.name, orjson.dumps(event.to_dict()))
 
 
-def advance(connection: "psycopg.Connection[Any]", position: int, *, after: int) -> "psycopg.Cursor[Any]":
+def advance(connection: "psycopg.Connection[Any]", position: int, *, after: int) -> None:
     """Move the end of the log from `after`, in the transaction that appended up to there.
 
-    The cursor has one row, or none when somebody else has appended since `after` was read: then roll back.
+    PostgreSQL raises NotNullViolation when somebody else has appended since `after` was read; in a pipeline at its end.
     """
-    return connection.execute(queries("events.log")["advance"], {"position": position, "from": after})
+    connection.execute(queries("events.log")["advance"], {"position": position, "from": after})
 
 
 def mark_published(connection: "psycopg.Connection[Any]", position: int) -> None:

@@ -33,21 +33,20 @@ SELECT pg_current_snapshot()::text,
     END
 FROM dbmirror2.pending_data_seqid_seq p, mbevents.outbox_seqid_seq o;
 
--- name: pending
+-- name: batch
 -- Visible are only rows of the batch or older ones, which the numbers and the transaction ids leave out.
-SELECT seqid, xid, tablename, op::text, olddata::text, newdata::text
-FROM dbmirror2.pending_data
-WHERE seqid > %(low)s::bigint AND (xid >= %(xmax)s::bigint OR xid = ANY (%(ended)s::bigint[]))
-ORDER BY seqid LIMIT %(limit)s;
-
--- name: outbox
-SELECT seqid, xid, 'outbox.' || kind, op::text, old::text, new::text, ts
-FROM mbevents.outbox
-WHERE seqid > %(low)s::bigint AND (xid >= %(xmax)s::bigint OR xid = ANY (%(ended)s::bigint[]))
-ORDER BY seqid LIMIT %(limit)s;
-
--- name: times
-SELECT xid, ts FROM dbmirror2.pending_ts WHERE xid >= %(xmax)s::bigint OR xid = ANY (%(ended)s::bigint[]);
+(
+    SELECT 0, seqid, xid, 'outbox.' || kind, op::text, old::text, new::text, ts
+    FROM mbevents.outbox
+    WHERE seqid > %(low_outbox)s::bigint AND (xid >= %(xmax)s::bigint OR xid = ANY (%(ended)s::bigint[]))
+    ORDER BY seqid LIMIT %(limit)s
+) UNION ALL (
+    SELECT 1, seqid, xid, tablename, op::text, olddata::text, newdata::text,
+           (SELECT ts FROM dbmirror2.pending_ts t WHERE t.xid = d.xid)
+    FROM dbmirror2.pending_data d
+    WHERE seqid > %(low_pending)s::bigint AND (xid >= %(xmax)s::bigint OR xid = ANY (%(ended)s::bigint[]))
+    ORDER BY seqid LIMIT %(limit)s
+);
 
 -- name: pending_extents
 SELECT xid, count(*), min(seqid), max(seqid)

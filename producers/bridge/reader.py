@@ -1,7 +1,8 @@
 """Reads captured rows of a batch."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, Literal, NamedTuple
 
 import orjson
@@ -13,8 +14,6 @@ from schemas.capture import RowChange
 
 Source = Literal["pending", "outbox"]
 _BEGINNING = "1970-01-01T00:00:00Z"
-
-Rows = list[tuple[Any, ...]]
 
 
 class Look(NamedTuple):
@@ -48,27 +47,28 @@ class Reader:
             # Which of them have ended decides where to read from.
             now = self._snapshot()
             low, ended = state.low(now), state.ended(now)
-        bounds = {"xmax": state.snapshot.xmax, "ended": ended, "limit": self._chunk_rows}
+        bounds = {
+            "low_pending": low.pending,
+            "low_outbox": low.outbox,
+            "xmax": state.snapshot.xmax,
+            "ended": ended,
+            "limit": self._chunk_rows,
+        }
         with self._connection.pipeline():
-            looked = self._connection.execute(
-                self._sql["look"], {**bounds, "low_pending": low.pending, "low_outbox": low.outbox}
-            )
-            rows = {
-                source: self._connection.execute(self._sql[source], {**bounds, "low": getattr(low, source)})
-                for source in self._sources
-            }
-            times = self._connection.execute(self._sql["times"], bounds)
+            looked = self._connection.execute(self._sql["look"], bounds)
+            batch = self._connection.execute(self._sql["batch"], bounds)
             ((text, pending, outbox, taken),) = looked.fetchall()
             snapshot, floors = Snapshot.parse(text), Floors(pending, outbox)
             if taken is None:
                 return Look(snapshot, None, floors, [])
-            found = {source: cursor.fetchall() for source, cursor in rows.items()}
-            bounded = snapshot.bounded(taken)
-            if any(len(each) >= self._chunk_rows for each in found.values()):
-                return Look(snapshot, bounded, floors, None)
-            changes = list(_changes(found["outbox"], {}))
-            changes += _changes(found["pending"], dict(times.fetchall()))
-            return Look(snapshot, bounded, floors, changes)
+            rows = batch.fetchall()
+        # By source; inside of one they come in order.
+        rows.sort(key=itemgetter(0))
+        replicated = sum(row[0] for row in rows)
+        bounded = snapshot.bounded(taken)
+        if max(replicated, len(rows) - replicated) >= self._chunk_rows:
+            return Look(snapshot, bounded, floors, None)
+        return Look(snapshot, bounded, floors, list(_changes(row[1:] for row in rows)))
 
     def extents(self, source: Source, state: State) -> list[Extent]:
         """The transactions of a large batch that are not done yet."""
@@ -86,7 +86,7 @@ class Reader:
 
     def part(self, source: Source, part: Part) -> Iterator[list[RowChange]]:
         """The rows of whole transactions, in pieces that fit into memory."""
-        times: Mapping[int, datetime] = {}
+        times: Mapping[int, datetime] | None = None
         xids = list(part.xids)
         if source == "pending":
             times = dict(self._connection.execute(self._sql["times_part"], {"xids": xids}).fetchall())
@@ -106,15 +106,16 @@ class Reader:
         return Snapshot.parse(row[0])
 
 
-def _changes(rows: Rows, times: Mapping[int, datetime]) -> Iterator[RowChange]:
+def _changes(rows: Iterable[tuple[Any, ...]], times: Mapping[int, datetime] | None = None) -> Iterator[RowChange]:
+    """`times` by transaction, where the rows do not bring their own."""
     loads = orjson.loads
     texts: dict[int, str] = {}
     for row in rows:
         xid = row[1]
         time = texts.get(xid)
         if time is None:
-            # A row of the outbox brings its own; one of a packet or a foreign capture may have none.
-            time = texts[xid] = _rfc3339(row[6] if len(row) > 6 else times.get(xid))
+            # One of a foreign capture may have none.
+            time = texts[xid] = _rfc3339(row[6] if times is None else times.get(xid))
         yield RowChange(
             row[0],
             xid,

@@ -178,6 +178,7 @@ class _Session:
         self._sql = queries("producers.bridge")
         self._wake = Wakefulness(linger=bridge.options.linger, interval=bridge.options.interval)
         self._untrimmed = True
+        self._told_awake = False
         self._mirror = bridge.options.replication_type == "RT_MIRROR"
 
     # Leading
@@ -205,7 +206,7 @@ class _Session:
         # Listen before the first look: what comes after the look is heard.
         self._connection.execute(f"LISTEN {CHANNEL}")
         self._wake.wake(time.monotonic())
-        self._lock("lead", AWAKE_KEY)
+        self._say_awake()
         log.info("bridge_leads", position=event_log.head(self._connection).position)
         try:
             while not stop.is_set():
@@ -262,8 +263,7 @@ class _Session:
 
     def _turn(self, stop: threading.Event) -> None:
         if self._work():
-            if not self._wake.awake:
-                self._lock("lead", AWAKE_KEY)
+            self._say_awake()
             self._wake.wake(time.monotonic())
             stop.wait(self._options.interval)
             return
@@ -293,8 +293,14 @@ class _Session:
                 began = time.perf_counter()
         return found
 
+    def _say_awake(self) -> None:
+        # A writer that looks just now holds it for a moment. Then they notify in vain, and the next turn says it.
+        self._told_awake = self._told_awake or self._lock("lead", AWAKE_KEY)
+
     def _doze(self) -> None:
-        self._lock("release", AWAKE_KEY)
+        if self._told_awake:
+            self._lock("release", AWAKE_KEY)
+            self._told_awake = False
         row = self._connection.execute(self._sql["take_xid"]).fetchone()
         assert row is not None
         self._wake.doze(row[0])

@@ -112,7 +112,7 @@ class Ticker:
         """The usual tick, in one transaction. True when the batch is too large for that."""
         state = self.state
         ticked = None
-        # Three round trips for a few changes: to look, write and commit. Only a COPY cannot travel in a pipeline, and
+        # Two round trips for a few changes: to look, and to write and commit. A COPY cannot travel in a pipeline, and
         # psycopg's transaction() would not let us leave it in between. After an error the connection is given up.
         with ExitStack() as together:
             together.enter_context(self._connection.pipeline())
@@ -123,10 +123,11 @@ class Ticker:
             if look.bounded is not None and look.changes is None:
                 self._save(state.begin(look.bounded, look.floors))
             elif look.bounded is not None:
-                ticked = self._write(self._derive([look.changes or []]), len(look.changes or []), together.close)
+                ticked, work = self._write(self._derive([look.changes or []]), len(look.changes or []), together.close)
                 self._save(state.after(look.bounded, look.floors))
             self._connection.execute("COMMIT")
         if ticked is not None:
+            ticked.work = work()
             yield ticked
         return look.changes is None
 
@@ -146,7 +147,8 @@ class Ticker:
         for part in parts:
             assert self.state.batch is not None
             with self._connection.transaction():
-                ticked = self._write(self._derive(self._reader.part(source, part)), part.rows, lambda: None)
+                ticked, work = self._write(self._derive(self._reader.part(source, part)), part.rows, lambda: None)
+                ticked.work = work()
                 done = self.state.batch.done._replace(**{source: part.last})
                 self._save(self.state.progress(done))
             yield ticked
@@ -182,13 +184,16 @@ class Ticker:
         self._telemetry.count("mbevents_truncates_total")
         log.error("table_truncated", table=(change.old or change.new or {}).get("table"), xid=change.xid)
 
-    def _write(self, drafts: Iterator[Draft], rows: int, end_pipeline: Callable[[], None]) -> Ticked:
+    def _write(
+        self, drafts: Iterator[Draft], rows: int, end_pipeline: Callable[[], None]
+    ) -> tuple[Ticked, Callable[[], list[Work]]]:
+        """Append and add tasks; the second tells the work, and in a pipeline is to be asked after its end."""
         # The first ones are derived before the COPY begins: the resolver asks on the same connection.
         first = list(itertools.islice(drafts, FEW + 1))
         after = self._position
         ticked = Ticked(after + 1, after, rows)
         if not first:
-            return ticked
+            return ticked, list
         tasks = _Tasks()
         counts: dict[str, int] = defaultdict(int)
         for logged in self._append(first, drafts, after, end_pipeline):
@@ -199,14 +204,12 @@ class Ticker:
                 ticked.events.append(logged)
                 if len(ticked.events) > KEEP:
                     ticked.events = None
-        moved = event_log.advance(self._connection, ticked.last, after=after)
-        ticked.work = tasks.write(self._connection)
-        if moved.fetchone() is None:
-            raise psycopg.OperationalError("somebody else has appended to the log: this bridge does not lead any more")
+        event_log.advance(self._connection, ticked.last, after=after)
+        work = tasks.write(self._connection)
         self._position = ticked.last
         for name, count in counts.items():
             self._telemetry.count("mbevents_events_total", count, type=name)
-        return ticked
+        return ticked, work
 
     def _append(
         self, first: list[Draft], others: Iterator[Draft], after: int, end_pipeline: Callable[[], None]
@@ -238,12 +241,18 @@ class _Tasks:
             if len(positions) >= BLOCK:
                 self._full.append((actor, self._open.pop(actor)))
 
-    def write(self, connection: "psycopg.Connection[Any]") -> list[Work]:
+    def write(self, connection: "psycopg.Connection[Any]") -> Callable[[], list[Work]]:
+        """In the ledger what belongs there; what is returned tells all of it."""
         work = [*self._full, *self._open.items()]
-        ledgered = [(actor, positions) for actor, positions in work if actor.ledgered]
-        ids = iter(
-            ledger.add(connection, [NewTask(actor.name, actor.queue, positions) for actor, positions in ledgered])
+        added = ledger.start_adding(
+            connection, [NewTask(actor.name, actor.queue, positions) for actor, positions in work if actor.ledgered]
         )
-        return [
-            Work(next(ids) if actor.ledgered else None, actor.queue, actor.name, positions) for actor, positions in work
-        ]
+
+        def told() -> list[Work]:
+            ids = iter(added())
+            return [
+                Work(next(ids) if actor.ledgered else None, actor.queue, actor.name, positions)
+                for actor, positions in work
+            ]
+
+        return told

@@ -25,4 +25,12 @@ def register(broker: Any, service: Service) -> None:
             raise InvalidEventsError(f"The events of the message are a {type(events).__name__}, not a list.")
         service.invalidate(events)
 
-    dramatiq.actor(invalidate, actor_name=ACTOR, queue_name=QUEUE, broker=broker, throws=(InvalidEventsError,))
+    dramatiq.actor(
+        invalidate,
+        actor_name=ACTOR,
+        queue_name=QUEUE,
+        broker=broker,
+        throws=(InvalidEventsError,),
+        # To forget twice is to forget; what is announced twice has the same id.
+        idempotent=True,
+    )

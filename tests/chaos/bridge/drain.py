@@ -2,7 +2,8 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -14,17 +15,22 @@ from events.telemetry import NoTelemetry
 from producers.bridge.adapters import RedisPublisher
 from producers.bridge.service import Bridge, BridgeOptions
 
+OPTIONS = BridgeOptions(source="mb://chaos", part_rows=4)
 
-def make_bridge(database_url: str, redis_url: str) -> Bridge:
-    publisher = RedisPublisher(redis.Redis.from_url(redis_url), make_broker(redis_url), "MB")
-    return Bridge(
-        database_url, publisher, options=BridgeOptions(source="mb://chaos", part_rows=4), telemetry=NoTelemetry()
-    )
+
+@contextmanager
+def opened_bridge(
+    database_url: str, channels_url: str, broker_url: str, options: BridgeOptions = OPTIONS
+) -> Iterator[Bridge]:
+    """A bridge that publishes to a real Redis."""
+    broker = make_broker(broker_url)
+    with redis.Redis.from_url(channels_url) as channels:
+        yield Bridge(database_url, RedisPublisher(channels, broker, "MB"), options=options, telemetry=NoTelemetry())
+    broker.close()
 
 
 def drain_and_die(database_url: str, redis_url: str, moment: int) -> None:
     """Drain; SIGKILL at the given moment. Even moments are before an exchange with a server, odd ones after it."""
-    bridge = make_bridge(database_url, redis_url)
     moments = iter(range(10**9))
 
     def mortal(exchange: Callable[..., Any]) -> Callable[..., Any]:
@@ -39,7 +45,8 @@ def drain_and_die(database_url: str, redis_url: str, moment: int) -> None:
     # Everything that either client says to its server goes through these.
     psycopg.Connection.wait = mortal(psycopg.Connection.wait)  # type: ignore[method-assign]
     AbstractConnection.send_packed_command = mortal(AbstractConnection.send_packed_command)  # type: ignore[method-assign]
-    bridge.drain()
+    with opened_bridge(database_url, redis_url, redis_url) as bridge:
+        bridge.drain()
 
 
 def _die_if(now: bool) -> None:

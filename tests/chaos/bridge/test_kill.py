@@ -10,7 +10,7 @@ import redis
 
 from events.log import service as event_log
 from ops.stack import Stack
-from tests.chaos.bridge.drain import drain_and_die, make_bridge
+from tests.chaos.bridge.drain import drain_and_die, opened_bridge
 
 FORKS = multiprocessing.get_context("forkserver")
 
@@ -27,9 +27,12 @@ def test_killed_at_any_moment_nothing_is_lost_and_nothing_comes_twice_in_the_log
 ) -> None:
     FORKS.set_forkserver_preload(["tests.chaos.bridge.drain"])
     url = redis_server.redis_url(6)
-    survivor = make_bridge(captured, url)
     deaths = 0
-    with psycopg.connect(captured, autocommit=True) as editor, client.pubsub() as listener:  # type: ignore[no-untyped-call]
+    with (
+        opened_bridge(captured, url, url) as survivor,
+        psycopg.connect(captured, autocommit=True) as editor,
+        client.pubsub() as listener,  # type: ignore[no-untyped-call]  # redis-py types it nowhere
+    ):
         artists = [row[0] for row in editor.execute("SELECT id FROM artist ORDER BY id LIMIT 7").fetchall()]
         listener.psubscribe("MB:events:*")
         listener.get_message(timeout=5)

@@ -5,7 +5,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -15,11 +15,10 @@ import redis
 
 import ops.stack
 from events.log import service as event_log
-from events.queues.factory import make_broker
 from events.telemetry import NoTelemetry
 from ops.stack import Stack
-from producers.bridge.adapters import RedisPublisher
 from producers.bridge.service import Bridge, BridgeOptions
+from tests.chaos.bridge.drain import opened_bridge
 from tests.chaos.bridge.proxy import Proxy
 from tests.integration.producers.bridge.conftest import RecordingPublisher, running
 from tests.waiting import wait_for
@@ -96,13 +95,16 @@ def test_postgres_killed_or_stopped_and_back_loses_nothing(own_stack: Stack) -> 
 def test_redis_killed_and_back_gets_everything(own_stack: Stack) -> None:
     store = own_stack.redis
     assert store is not None
-    bridge = _real(own_stack.database_url(), own_stack.redis_url)
     heard: set[str] = set()
     stop = threading.Event()
     listener = threading.Thread(target=_listen, args=(own_stack.redis_url(5), heard, stop))
     listener.start()
     try:
-        with running(bridge), psycopg.connect(own_stack.database_url(), autocommit=True) as database:
+        with (
+            opened_bridge(own_stack.database_url(), own_stack.redis_url(5), own_stack.redis_url(6), OPTIONS) as bridge,
+            running(bridge),
+            psycopg.connect(own_stack.database_url(), autocommit=True) as database,
+        ):
             for n in range(1, 4):
                 _edit(own_stack, 2)
                 wait_for(lambda: _published(database))
@@ -124,11 +126,6 @@ def test_redis_killed_and_back_gets_everything(own_stack: Stack) -> None:
 
 def _hear(publisher: RecordingPublisher, positions: int, *, seconds: float = 10) -> None:
     wait_for(lambda: len({event.position for event in publisher.events}) == positions, seconds=seconds)
-
-
-def _real(database_url: str, redis_url: Callable[[int], str]) -> Bridge:
-    publisher = RedisPublisher(redis.Redis.from_url(redis_url(5)), make_broker(redis_url(6)), "MB")
-    return Bridge(database_url, publisher, options=OPTIONS, telemetry=NoTelemetry())
 
 
 def _published(database: psycopg.Connection) -> bool:

@@ -119,6 +119,22 @@ def test_ledgered_work_is_done_once(broker: RedisQueues, task: int, row: Row, te
     assert all(0 <= each < 5 for each in telemetry.seconds["mbevents_job_wait_seconds"])
 
 
+def test_what_is_idempotent_does_not_ask_whether_it_is_done(
+    broker: RedisQueues, postgres: Away, task: int, row: Row
+) -> None:
+    runs: list[int] = []
+
+    def work(**_: Any) -> None:
+        runs.append(1)
+        postgres.away = False
+
+    actor(broker, "work", "q", work, idempotent=True)
+    postgres.away = True
+    broker.enqueue(work_on(task))
+    drain(broker)
+    assert (runs, row()) == ([1], ("done", 1, None))
+
+
 def test_work_that_was_discarded_is_skipped(broker: RedisQueues, pool: "ConnectionPool[Any]", task: int) -> None:
     runs: list[int] = []
     actor(broker, "work", "q", lambda **_: runs.append(1))

@@ -33,7 +33,7 @@ def _append(connection: psycopg.Connection, *drafts: Draft) -> list[service.Logg
     with connection.transaction():
         head = service.head(connection, lock=True)
         logged = list(service.append(connection, drafts, source="mb://test", after=head.position, recorded_at=NOW))
-        assert service.advance(connection, logged[-1].position, after=head.position).fetchone() is not None
+        service.advance(connection, logged[-1].position, after=head.position)
     return logged
 
 
@@ -68,7 +68,8 @@ def test_two_writers_give_positions_one_after_the_other(connection: psycopg.Conn
 
 def test_a_position_that_somebody_else_has_given_out_is_not_given_again(connection: psycopg.Connection) -> None:
     _append(connection, _draft(1))
-    assert service.advance(connection, 1, after=0).fetchone() is None
+    with pytest.raises(psycopg.errors.NotNullViolation):
+        service.advance(connection, 1, after=0)
     assert service.head(connection).position == 1
 
 

@@ -14,6 +14,12 @@ from workers.caches.actors import register
 from workers.caches.service import CacheUnavailableError, InvalidEventsError
 
 
+class Idempotent(dramatiq.Middleware):  # type: ignore[misc]
+    """Knows the option that the ledger's middleware reads."""
+
+    actor_options = frozenset({"idempotent"})
+
+
 class Service:
     """Fails with each of `errors` in turn, then works."""
 
@@ -30,7 +36,7 @@ class Service:
 
 
 def run(service: Service, events: Any) -> StubBroker:
-    broker = StubBroker(middleware=[dramatiq.middleware.Retries(min_backoff=1, max_backoff=1)])
+    broker = StubBroker(middleware=[Idempotent(), dramatiq.middleware.Retries(min_backoff=1, max_backoff=1)])
     register(broker, service)
     broker.enqueue(
         dramatiq.Message(
