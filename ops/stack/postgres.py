@@ -276,7 +276,8 @@ def make_home(home: Path) -> None:
     """Others may pass through, whatever the umask: below root's home the server runs as another user."""
     try:
         if not home.exists():
-            home.mkdir(parents=True)
+            # Others may be making it too.
+            home.mkdir(parents=True, exist_ok=True)
             home.chmod(0o755)
     except OSError as error:
         raise disk_full(home, str(error)) or EmbeddedServerError(f"{home} cannot be made: {error}") from None

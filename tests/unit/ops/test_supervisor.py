@@ -46,10 +46,28 @@ def test_all_end_together_even_those_that_do_not_listen(tmp_path: Path) -> None:
         child("b", deaf + WRITES_PARENT + "time.sleep(60)", str(told)),
     ]
     assert run_for(children, 20, told, 2) is None
-    assert [each for each in psutil.Process().children(recursive=True) if each.status() != psutil.STATUS_ZOMBIE] == []
+    # Not all children of this process: the servers of other tests are among them.
+    started = [each for each in psutil.Process().children() if str(told) in _line(each)]
+    assert started == []
+
+
+def test_a_child_runs_in_its_folder_and_says_what_it_says_into_its_output(tmp_path: Path) -> None:
+    with (tmp_path / "output").open("wb") as output:
+        code = "import os, sys; print(os.getcwd(), file=sys.stderr); sys.exit(2)"
+        one = Child("a", [sys.executable, "-S", "-c", code], folder=tmp_path, output=output)
+        assert run_for([one], 20) == 2
+    assert (tmp_path / "output").read_text().strip() == str(tmp_path.resolve())
 
 
 def test_a_child_that_was_asked_for_nonsense_ends_all(tmp_path: Path) -> None:
     told = tmp_path / "told"
     children = [child("a", WRITES_PARENT + "time.sleep(60)", str(told)), child("b", "import sys; sys.exit(2)")]
     assert run_for(children, 20) == 2
+
+
+def _line(process: psutil.Process) -> list[str]:
+    # A zombie has none.
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
