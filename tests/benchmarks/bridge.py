@@ -11,6 +11,7 @@ subscriber on all channels. 50,000 and 200,000 changes alternate on fresh databa
 
 import json
 import multiprocessing
+import socket
 import statistics
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, LiteralString
 
+import hiredis
 import psycopg
 import redis
 
@@ -96,9 +98,10 @@ def _round(stack: Stack, changes: int) -> dict[str, Any]:
         assert row is not None
         assert row[0] == changes, f"{row[0]} rows captured, not {changes}"
         connection.execute("CHECKPOINT")
+        assert stack.redis is not None
         ours, theirs = multiprocessing.get_context("spawn").Pipe()
         subscriber = multiprocessing.get_context("spawn").Process(
-            target=_subscribe, args=(stack.redis_url(5), theirs), daemon=True
+            target=_subscribe, args=(str(stack.redis.socket), theirs), daemon=True
         )
         subscriber.start()
         ours.recv()
@@ -168,20 +171,27 @@ def _peak_mb() -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
-def _subscribe(url: str, pipe: Connection) -> None:
+def _subscribe(path: str, pipe: Connection) -> None:
     """Count what arrives, as cheaply as can be: the subscriber is not what is measured."""
-    with redis.Redis.from_url(url) as client, client.pubsub() as listener:
-        listener.psubscribe("MB:events:*")
-        listener.get_message(timeout=5)
+    reader = hiredis.Reader()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.connect(path)
+        server.sendall(b"PSUBSCRIBE MB:events:*\r\n")
+        server.recv(1024)
         pipe.send("ready")
+        server.settimeout(0.2)
         heard = 0
         expected: int | None = None
         deadline = 0.0
         while expected is None or (heard < expected and time.monotonic() < deadline):
-            if listener.get_message(timeout=0.2) is not None:
+            try:
+                reader.feed(server.recv(1 << 20))
+            except TimeoutError:
+                if expected is None and pipe.poll():
+                    expected, deadline = pipe.recv(), time.monotonic() + 20
+                continue
+            while reader.gets() is not False:
                 heard += 1
-            elif expected is None and pipe.poll():
-                expected, deadline = pipe.recv(), time.monotonic() + 20
         pipe.send(heard)
 
 

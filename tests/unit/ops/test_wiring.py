@@ -1,22 +1,27 @@
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from dramatiq.brokers.stub import StubBroker
 
 from events.catalogue import ACTORS
 from events.errors import UsageError
+from events.telemetry import NoTelemetry
 from ops import wiring
 from ops.settings import RedisRole, Settings
 from ops.wiring import Runtime
-from workers.middleware import Retries
+from workers.middleware import PostgresLedger, standard_middleware
 
 CONFIGURED: dict[str, Any] = {"database_url": "postgresql://nowhere.invalid/mb", "redis_server": "nowhere.invalid"}
 
 
+def _nowhere() -> NoReturn:
+    raise AssertionError("nobody asks the ledger here")
+
+
 def test_the_actors_that_are_registered_are_those_of_the_catalogue() -> None:
     with ExitStack() as closing:
-        broker = StubBroker(middleware=[Retries()])
+        broker = StubBroker(middleware=standard_middleware(PostgresLedger(_nowhere), NoTelemetry()))
         Runtime(Settings.model_validate(CONFIGURED), None, closing).register_actors(broker)
         assert {name: broker.get_actor(name).queue_name for name in broker.get_declared_actors()} == {
             actor.name: actor.queue for actor in ACTORS.values()
