@@ -16,6 +16,11 @@ DAYS_AHEAD = 2
 _CREATE = sql.SQL("CREATE TABLE IF NOT EXISTS mbevents.{} PARTITION OF mbevents.event FOR VALUES FROM ({}) TO ({})")
 
 
+def there(connection: "psycopg.Connection[Any]", day: date) -> bool:
+    """Whether the partition of a day is there."""
+    return _name(day) in set(_names(connection))
+
+
 def ensure(connection: "psycopg.Connection[Any]", today: date, *, ahead: int = DAYS_AHEAD) -> None:
     """Make the partitions of today and the next days."""
     there = set(_names(connection))

@@ -13,6 +13,19 @@ CREATE TABLE IF NOT EXISTS mbevents.event (
     data json NOT NULL,
     PRIMARY KEY (position, recorded_at)
 ) PARTITION BY RANGE (recorded_at);
+-- The first days; the bridge makes the next, by the same names (events.log.partitions).
+DO $do$
+DECLARE
+    first date := (now() AT TIME ZONE 'UTC')::date;
+BEGIN
+    FOR n IN 0..2 LOOP
+        EXECUTE format(
+            'CREATE TABLE IF NOT EXISTS mbevents.%I PARTITION OF mbevents.event FOR VALUES FROM (%L) TO (%L)',
+            'event_' || to_char(first + n, 'YYYYMMDD'), (first + n) || ' 00:00:00+00', (first + n + 1) || ' 00:00:00+00'
+        );
+    END LOOP;
+END
+$do$;
 CREATE INDEX IF NOT EXISTS event_subject ON mbevents.event (subject, position);
 
 -- One row: the last position given, and the last that reached the channels and queues.

@@ -18,6 +18,10 @@ class RestoredDatabaseError(MbeventsError):
     """The transaction ids went back: the database is another one than at the last tick."""
 
 
+class WritersAreActiveError(MbeventsError):
+    """The bridge cannot be reset while others write."""
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """PostgreSQL's pg_snapshot: everything below xmax is finished, but for xip."""
@@ -202,6 +206,7 @@ class Wakefulness:
     linger: float = 0.1
     interval: float = 0.01
     drowsy_interval: float = 0.1
+    _dozed_at: float = 0.0
     _last_work: float = 0.0
     _drowsy_until: int | None = None
     awake: bool = True
@@ -213,9 +218,10 @@ class Wakefulness:
         """Whether nothing came for a while, so that the bridge should say that it sleeps."""
         return self.awake and now - self._last_work >= self.linger
 
-    def doze(self, xid: int) -> None:
+    def doze(self, xid: int, now: float) -> None:
         """It has said so; `xid` is a transaction id that was taken after that."""
         self.awake = False
+        self._dozed_at = now
         self._drowsy_until = xid
 
     def may_sleep(self, looked: Snapshot) -> bool:
@@ -223,6 +229,12 @@ class Wakefulness:
         if self._drowsy_until is not None and looked.xmin >= self._drowsy_until:
             self._drowsy_until = None
         return not self.awake and self._drowsy_until is None
+
+    def pause(self, now: float) -> float:
+        """How long to wait before the next look: most of who it waits for end soon, some take hours."""
+        if self.awake:
+            return self.interval
+        return min(self.drowsy_interval, max(self.interval, (now - self._dozed_at) / 20))
 
     def wake(self, now: float) -> None:
         self.awake = True

@@ -1,14 +1,14 @@
 """Brings what is in the log to the channels and queues, in order; what could not be brought is read again later."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import psycopg
 import structlog
 
 from events import catalogue
-from events.errors import MbeventsError
+from events.errors import UnreachableError
 from events.log import service as event_log
 from events.log.service import Logged
 from events.sql import queries
@@ -22,7 +22,7 @@ _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 1.0
 
 
-class PublishFailedError(MbeventsError):
+class PublishFailedError(UnreachableError):
     """The channels or queues cannot be reached; what was to be published stays in the log until they can."""
 
 
@@ -36,7 +36,15 @@ class Publisher(Protocol):
 class Publishing:
     """Keeps `mbevents.head.published`. Works on the bridge's connection, outside of its transactions."""
 
-    def __init__(self, connection: "psycopg.Connection[Any]", publisher: Publisher, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        connection: "psycopg.Connection[Any]",
+        publisher: Publisher,
+        telemetry: Telemetry,
+        *,
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._alive = alive
         self._connection = connection
         self._publisher = publisher
         self._telemetry = telemetry
@@ -105,6 +113,7 @@ class Publishing:
         return [(each, [held[position] for position in each.positions if position in held]) for each in work]
 
     def _try(self, events: Sequence[Logged], work: Sequence[tuple[Work, list[bytes]]]) -> bool:
+        self._alive()
         try:
             self._publisher.publish(events, [each for each in work if each[1]])
         except PublishFailedError as error:
@@ -113,6 +122,7 @@ class Publishing:
             log.warning("publish_failed", error=str(error), again_in_seconds=self._pause)
             return False
         self._pause = self._retry_at = 0.0
+        self._alive()
         self._mark(events[-1].position)
         return True
 

@@ -1,6 +1,11 @@
 -- name: sources
 SELECT to_regclass('dbmirror2.pending_data') IS NOT NULL, to_regclass('mbevents.outbox') IS NOT NULL,
-       to_regclass('mbevents.tick') IS NOT NULL;
+       to_regclass('mbevents.tick') IS NOT NULL,
+       -- A capture that is not ours: its function calls nothing of ours.
+       EXISTS (
+           SELECT FROM pg_proc
+           WHERE oid = to_regproc('dbmirror2.recordchange') AND position('mbevents.captured' IN prosrc) = 0
+       );
 
 -- name: state
 SELECT state FROM mbevents.tick;
@@ -47,6 +52,20 @@ FROM dbmirror2.pending_data_seqid_seq p, mbevents.outbox_seqid_seq o;
     WHERE seqid > %(low_pending)s::bigint AND (xid >= %(xmax)s::bigint OR xid = ANY (%(ended)s::bigint[]))
     ORDER BY seqid LIMIT %(limit)s
 );
+
+-- name: here
+SELECT pg_current_snapshot()::text,
+    CASE WHEN p.is_called THEN p.last_value ELSE 0 END,
+    CASE WHEN o.is_called THEN o.last_value ELSE 0 END,
+    pg_current_xact_id()::text::bigint
+FROM dbmirror2.pending_data_seqid_seq p, mbevents.outbox_seqid_seq o;
+
+-- name: pending_future
+-- Rows that a restore brought from a cluster with higher transaction ids.
+SELECT xid, count(*), min(seqid), max(seqid) FROM dbmirror2.pending_data WHERE xid >= %(xmax)s::bigint GROUP BY xid;
+
+-- name: outbox_future
+SELECT xid, count(*), min(seqid), max(seqid) FROM mbevents.outbox WHERE xid >= %(xmax)s::bigint GROUP BY xid;
 
 -- name: pending_extents
 SELECT xid, count(*), min(seqid), max(seqid)

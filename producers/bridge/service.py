@@ -28,6 +28,7 @@ from producers.bridge.watchdog import Watchdog
 log = structlog.get_logger(__name__)
 
 CHANNEL = "mbevents"
+TRIM_EVERY = 1.0
 _KEEPALIVE = {
     "connect_timeout": "5",
     "keepalives_idle": "10",
@@ -103,20 +104,30 @@ class Bridge:
                     pause = 0.1
                     if session.wait_to_lead(stop):
                         session.lead(stop)
+            except psycopg.ProgrammingError as error:
+                # A missing right or table does not come by waiting.
+                self._lost(error)
+                raise MbeventsError(
+                    f"PostgreSQL refuses the bridge what it needs: {self.status.problem}. "
+                    "`mbevents db check` says what is missing."
+                ) from error
             except psycopg.Error as error:
                 self._lost(error)
                 stop.wait(pause)
                 pause = min(2.0, pause * 2)
 
-    def drain(self) -> int:
-        """Do what is there, publish it, and return how many events it was. Raises AnotherLeadsError."""
+    def drain(self, stop: threading.Event | None = None) -> int:
+        """Do what is there, publish it, and return how many events it was; stops early when `stop` is set.
+
+        Raises AnotherLeadsError.
+        """
         try:
             with self._session() as session:
                 if not session.try_to_lead():
                     raise AnotherLeadsError(
                         "Another bridge leads on this database and does this work already. Stop it first, or just wait."
                     )
-                return session.drain()
+                return session.drain(stop or threading.Event())
         except psycopg.OperationalError as error:
             raise UnreachableError(f"PostgreSQL went away while the bridge drained ({error}). Run it again.") from error
 
@@ -179,6 +190,7 @@ class _Session:
         self._wake = Wakefulness(linger=bridge.options.linger, interval=bridge.options.interval)
         self._untrimmed = True
         self._told_awake = False
+        self._trim_at = self._probe_at = time.monotonic()
         self._mirror = bridge.options.replication_type == "RT_MIRROR"
 
     # Leading
@@ -214,28 +226,33 @@ class _Session:
         finally:
             log.info("bridge_stops")
 
-    def drain(self) -> int:
+    def drain(self, stop: threading.Event) -> int:
         self._begin()
         before = event_log.head(self._connection)
-        while self._work():
+        while not stop.is_set() and self._work():
             pass
         while not self._publishing.catch_up():
             log.warning("drain_waits_for_redis")
-            time.sleep(0.2)
-        while self._trim():
+            if stop.wait(0.5):
+                break
+        while not stop.is_set() and self._trim():
             pass
         return event_log.head(self._connection).position - before.published
 
     def reset(self) -> None:
         self._begin()
-        self._ticker.reset()
+        with self._watchdog.limit(self._options.answer):
+            for ticked in self._ticker.reset():
+                self._publishing.ticked(ticked)
 
     def _begin(self) -> None:
         with self._watchdog.limit(self._options.answer):
             sources = self._sources()
+            exported = sources and (self._foreign or self._options.replication_type == "RT_MASTER")
             self._upkeep = Upkeep(
                 self._connection,
-                trimmed=[each for each in sources if each == "outbox" or self._options.replication_type != "RT_MASTER"],
+                # Rows of a master, or of a capture that is not ours, belong to who exports them.
+                trimmed=["outbox"] if exported else sources,
                 retention_days=self._options.retention_days,
             )
             self._upkeep.prepare()
@@ -245,13 +262,18 @@ class _Session:
                 sources=sources,
                 telemetry=self._telemetry,
                 part_rows=self._options.part_rows,
+                alive=self._alive,
             )
-            self._publishing = Publishing(self._connection, self._publisher, self._telemetry)
+            self._publishing = Publishing(self._connection, self._publisher, self._telemetry, alive=self._alive)
+
+    def _alive(self) -> None:
+        self._watchdog.extend(self._options.answer)
 
     def _sources(self) -> list[Source]:
         row = self._connection.execute(self._sql["sources"]).fetchone()
         assert row is not None
-        pending, outbox, tick = row
+        pending, outbox, tick, foreign = row
+        self._foreign = bool(foreign)
         if not tick or (not self._mirror and not (pending and outbox)):
             raise NotInstalledError(
                 f"Database {self._connection.info.dbname} has no event log or no capture. Run `mbevents db install`."
@@ -262,7 +284,9 @@ class _Session:
     # One turn
 
     def _turn(self, stop: threading.Event) -> None:
-        if self._work():
+        found = self._work()
+        self._by_the_clock()
+        if found:
             self._say_awake()
             self._wake.wake(time.monotonic())
             stop.wait(self._options.interval)
@@ -276,7 +300,20 @@ class _Session:
             if not self._trim():
                 self._sleep(stop)
         else:
-            stop.wait(self._wake.interval if self._wake.awake else self._wake.drowsy_interval)
+            # Drowsy, it hears those who know that it is.
+            self._notified(self._wake.pause(time.monotonic()))
+
+    def _by_the_clock(self) -> None:
+        """What is due however busy it is."""
+        now = time.monotonic()
+        if now >= self._trim_at:
+            self._trim_at = now + TRIM_EVERY
+            self._trim()
+        if now >= self._probe_at:
+            self._probe()
+            with self._watchdog.limit(self._options.answer):
+                self._upkeep.daily()
+            self._probe_at = time.monotonic() + self._options.probe
 
     def _work(self) -> bool:
         """Tick and publish; whether there was anything to do."""
@@ -289,7 +326,7 @@ class _Session:
                 self._telemetry.observe("mbevents_tick_seconds", time.perf_counter() - began)
                 self._telemetry.gauge("mbevents_log_position", ticked.last)
                 self._publishing.ticked(ticked)
-                self._watchdog.extend(self._options.answer)
+                self._alive()
                 began = time.perf_counter()
         return found
 
@@ -303,7 +340,7 @@ class _Session:
             self._told_awake = False
         row = self._connection.execute(self._sql["take_xid"]).fetchone()
         assert row is not None
-        self._wake.doze(row[0])
+        self._wake.doze(row[0], time.monotonic())
 
     def _sleep(self, stop: threading.Event) -> None:
         """Until a writer notifies, at most until the next probe."""
@@ -311,13 +348,9 @@ class _Session:
             # Redis is away: look again soon.
             self._notified(0.1)
             return
-        until = time.monotonic() + self._options.probe
-        while not stop.is_set() and (left := until - time.monotonic()) > 0:
+        while not stop.is_set() and (left := self._probe_at - time.monotonic()) > 0:
             if self._notified(min(0.5, left)):
                 return
-        if not stop.is_set():
-            self._probe()
-            self._upkeep.daily()
 
     def _notified(self, seconds: float) -> bool:
         return any(True for _ in self._connection.notifies(timeout=seconds, stop_after=1))

@@ -21,7 +21,7 @@ from events.log import service as event_log
 from events.log.service import Logged
 from events.sql import queries
 from events.telemetry import Telemetry
-from producers.bridge.core import Snapshot, State, cut
+from producers.bridge.core import Extent, Floors, Snapshot, State, WritersAreActiveError, cut
 from producers.bridge.reader import Reader, Source
 from schemas.capture import RowChange
 from schemas.envelope import Draft
@@ -58,7 +58,10 @@ class Ticked:
 
 
 class Ticker:
-    """Ticks on one connection (autocommit, REPEATABLE READ), whose owner leads."""
+    """Ticks on one connection (autocommit, REPEATABLE READ), whose owner leads.
+
+    `alive` is called between exchanges with the server, so that only a silent one counts as gone, not a large batch.
+    """
 
     def __init__(
         self,
@@ -68,6 +71,7 @@ class Ticker:
         sources: Sequence[Source],
         telemetry: Telemetry,
         part_rows: int,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
         self._connection = connection
         self._source = source
@@ -75,6 +79,7 @@ class Ticker:
         self._reader = Reader(connection, sources, chunk_rows=part_rows)
         self._telemetry = telemetry
         self._part_rows = part_rows
+        self._alive = alive
         self._sql = queries("producers.bridge")
         # One for the life of the connection: after an error in a tick, both are gone.
         self._deriver = Deriver(source)
@@ -90,12 +95,29 @@ class Ticker:
             return
         yield from self._large()
 
-    def reset(self) -> None:
-        """Forget up to where the bridge has looked: start from now, and from what is still in pending_data."""
+    def reset(self) -> Iterator[Ticked]:
+        """After a restore: what came with it from a cluster with higher transaction ids becomes events, then it is now.
+
+        Raises WritersAreActiveError, as nobody could tell their rows from those.
+        """
         with self._connection.transaction():
-            row = self._connection.execute(self._sql["snapshot"]).fetchone()
+            row = self._connection.execute(self._sql["here"]).fetchone()
             assert row is not None
-            self._save(State(Snapshot.parse(row[0])))
+            now = Snapshot.parse(row[0]).bounded(row[3])
+        if now.xip:
+            raise WritersAreActiveError(
+                f"{len(now.xip)} transactions are writing to this database. Stop who writes, and reset again."
+            )
+        for source in self._sources:
+            with self._connection.transaction():
+                rows = self._connection.execute(self._sql[f"{source}_future"], {"xmax": now.xmax + 1}).fetchall()
+            for part in cut((Extent(*row) for row in rows), self._part_rows):
+                with self._connection.transaction():
+                    ticked, work = self._write(self._derive(self._reader.part(source, part)), part.rows, lambda: None)
+                    ticked.work = work()
+                yield ticked
+        with self._connection.transaction():
+            self._save(State(now, Floors(row[1], row[2])))
 
     def _load(self) -> State:
         row = self._connection.execute(self._sql["state"]).fetchone()
@@ -156,6 +178,7 @@ class Ticker:
     def _derive(self, pieces: Iterable[list[RowChange]]) -> Iterator[Draft]:
         xids: dict[int, None] = {}
         for changes in pieces:
+            self._alive()
             self._deriver.add(changes)
             for change in changes:
                 xids[change.xid] = None
@@ -198,6 +221,8 @@ class Ticker:
         counts: dict[str, int] = defaultdict(int)
         for logged in self._append(first, drafts, after, end_pipeline):
             ticked.last = logged.position
+            if logged.position % 1_000 == 0:
+                self._alive()
             counts[logged.name] += 1
             tasks.add(logged)
             if ticked.events is not None:

@@ -19,6 +19,8 @@ log = structlog.get_logger(__name__)
 BITE = 10_000
 DAILY_WORK_EVERY = 600.0
 DONE_TASKS_KEPT = 24 * 3600.0
+# A reader that holds the log for long must not make the bridge wait, nor all other readers behind it.
+_SHORT_WAIT = "SET LOCAL lock_timeout = '2s'"
 
 
 class Upkeep:
@@ -38,8 +40,11 @@ class Upkeep:
 
     def prepare(self) -> None:
         """Before the first tick: today's partition must be there."""
-        with self._connection.transaction():
-            partitions.ensure(self._connection, datetime.now(UTC).date())
+        today = datetime.now(UTC).date()
+        if not partitions.there(self._connection, today):
+            with self._connection.transaction():
+                self._connection.execute(_SHORT_WAIT)
+                partitions.ensure(self._connection, today)
 
     def trim(self, ticked: Snapshot) -> int:
         """Delete a bite of the rows that the last tick saw; how many. 0: there are no more."""
@@ -57,8 +62,7 @@ class Upkeep:
         today = datetime.now(UTC).date()
         try:
             with self._connection.transaction():
-                # A reader that holds the log for long must not make the bridge wait, nor all readers behind it.
-                self._connection.execute("SET LOCAL lock_timeout = '2s'")
+                self._connection.execute(_SHORT_WAIT)
                 partitions.ensure(self._connection, today)
                 dropped = partitions.drop_expired(self._connection, today, retention_days=self._retention_days)
         except psycopg.errors.LockNotAvailable:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from producers.bridge.adapters import RedisPublisher
 from producers.bridge.service import Bridge, BridgeOptions
 
 OPTIONS = BridgeOptions(source="mb://chaos", part_rows=4)
+LEADING = BridgeOptions(source="mb://chaos")
 
 
 @contextmanager
@@ -52,3 +54,9 @@ def drain_and_die(database_url: str, redis_url: str, moment: int) -> None:
 def _die_if(now: bool) -> None:
     if now:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def lead(database_url: str, redis_url: str) -> None:
+    """A bridge in a process of its own, until it is killed."""
+    with opened_bridge(database_url, redis_url, redis_url, LEADING) as bridge:
+        bridge.run(threading.Event())

@@ -15,8 +15,8 @@ from events.ledger import service as ledger
 from events.locks import AWAKE_KEY
 from events.log import service as event_log
 from events.telemetry import NoTelemetry
-from producers.bridge import publishing, ticker
-from producers.bridge.core import RestoredDatabaseError
+from producers.bridge import publishing, service, ticker
+from producers.bridge.core import RestoredDatabaseError, WritersAreActiveError
 from producers.bridge.service import AnotherLeadsError, Bridge, NotInstalledError
 from schemas.envelope import Draft
 from tests.integration.producers.bridge.conftest import OPTIONS, RecordingPublisher, running
@@ -212,7 +212,8 @@ def test_a_sleeping_bridge_is_woken_at_once_and_one_that_is_awake_is_not_notifie
             editor.execute(RENAME, (artist,))
             _hear(publisher, before + 2)
         wait_for(lambda: not _awake(editor))
-        assert len(list(listener.notifies(timeout=0.2))) == 3
+        # Beside the bridge's own to itself, which carry a token.
+        assert [each.payload for each in listener.notifies(timeout=0.2)].count("") == 3
 
 
 def test_a_writer_that_thought_it_awake_and_commits_when_it_sleeps_is_seen(
@@ -317,6 +318,107 @@ def test_a_restored_database_is_refused_until_it_is_reset(
     bridge().reset()
     editor.execute(RENAME, (artist,))
     assert bridge().drain() == 1
+
+
+@pytest.mark.parametrize("part_rows", [5_000, 3])
+def test_what_a_restore_brought_from_a_cluster_with_higher_ids_becomes_events(
+    bridge: MakeBridge, editor: psycopg.Connection, publisher: RecordingPublisher, part_rows: int
+) -> None:
+    artists = _artists(editor, 10)
+    for artist in artists:
+        editor.execute(RENAME, (artist,))
+    for table in ("pending_data", "pending_ts"):
+        editor.execute(f"UPDATE dbmirror2.{table} SET xid = xid + 10000000")
+    editor.execute("UPDATE mbevents.tick SET state = jsonb_set(state, '{snapshot}', '\"99999999:99999999:\"')")
+    bridge(part_rows=part_rows).reset()
+    assert [body["data"]["id"] for body in publisher.bodies("entity.updated")] == artists
+    editor.execute(RENAME, (artists[0],))
+    assert bridge(part_rows=part_rows).drain() == 1
+    assert bridge(part_rows=part_rows).drain() == 0
+
+
+def test_it_is_not_reset_while_others_write(bridge: MakeBridge, editor: psycopg.Connection, captured: str) -> None:
+    (artist,) = _artists(editor, 1)
+    with psycopg.connect(captured) as writer:
+        writer.execute(RENAME, (artist,))
+        with pytest.raises(WritersAreActiveError):
+            bridge().reset()
+
+
+def test_rows_of_a_capture_that_is_not_ours_are_never_trimmed(bridge: MakeBridge, editor: psycopg.Connection) -> None:
+    editor.execute(
+        "CREATE OR REPLACE FUNCTION dbmirror2.recordchange() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN INSERT INTO dbmirror2.pending_data (tablename, op, xid, olddata, newdata) VALUES"
+        " ('musicbrainz.artist', 'u', txid_current(), row_to_json(OLD), row_to_json(NEW)); RETURN NULL; END $$"
+    )
+    editor.execute(RENAME, (_artists(editor, 1)[0],))
+    assert bridge().drain() == 1
+    assert editor.execute("SELECT count(*) FROM dbmirror2.pending_data").fetchone() == (1,)
+
+
+def test_a_large_transaction_may_take_longer_than_an_answer(bridge: MakeBridge, editor: psycopg.Connection) -> None:
+    editor.execute(
+        "INSERT INTO artist (gid, name, sort_name)"
+        " SELECT gen_random_uuid(), 'a' || i, 'a' || i FROM generate_series(1, 12000) i"
+    )
+    assert bridge(answer=0.6).drain() == 12_000
+
+
+def test_upkeep_is_done_however_busy_it_is(
+    bridge: MakeBridge, editor: psycopg.Connection, publisher: RecordingPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probes: list[str] = []
+    monkeypatch.setattr(service, "TRIM_EVERY", 0.2)
+    leader = bridge(probe=0.3)
+    leader.telemetry = type("Probes", (NoTelemetry,), {"observe": lambda *args, **_: probes.append(args[1])})()
+    (artist,) = _artists(editor, 1)
+    with running(leader):
+        wait_for(lambda: leader.status.leading)
+        for _ in range(60):
+            editor.execute(RENAME, (artist,))
+            time.sleep(0.02)
+        left = editor.execute("SELECT count(*) FROM dbmirror2.pending_data").fetchone()
+        _hear(publisher, 60)
+    assert left is not None
+    assert left[0] < 50
+    assert probes.count("mbevents_bridge_probe_seconds") >= 3
+
+
+def test_who_reads_the_log_for_long_does_not_hold_up_a_new_leader(
+    bridge: MakeBridge, editor: psycopg.Connection, captured: str
+) -> None:
+    editor.execute(RENAME, (_artists(editor, 1)[0],))
+    with psycopg.connect(captured) as reader:
+        reader.execute("SELECT count(*) FROM mbevents.event")
+        assert bridge(answer=3.0).drain() == 1
+
+
+def test_a_drain_that_is_told_to_stop_stops(
+    bridge: MakeBridge, editor: psycopg.Connection, publisher: RecordingPublisher
+) -> None:
+    publisher.away = True
+    editor.execute(RENAME, (_artists(editor, 1)[0],))
+    stop = threading.Event()
+    timer = threading.Timer(0.3, stop.set)
+    timer.start()
+    bridge().drain(stop)
+    timer.join()
+    assert event_log.head(editor) == event_log.Head(1, 0)
+
+
+def test_what_it_may_not_do_ends_it_with_a_clear_error(
+    editor: psycopg.Connection, captured: str, publisher: RecordingPublisher
+) -> None:
+    editor.execute("CREATE ROLE bridge_without_rights LOGIN")
+    try:
+        poor = Bridge(
+            captured.replace("postgres@", "bridge_without_rights@"), publisher, options=OPTIONS, telemetry=NoTelemetry()
+        )
+        with pytest.raises(MbeventsError, match="permission denied"):
+            poor.run(threading.Event())
+        assert "permission denied" in poor.status.problem
+    finally:
+        editor.execute("DROP ROLE bridge_without_rights")
 
 
 def test_without_an_installation_it_says_what_to_do(database: str, publisher: RecordingPublisher) -> None:
