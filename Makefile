@@ -22,7 +22,7 @@ demo: $(READY) ## real MusicBrainz edits, from commit to their effects (start he
 	@$(BIN)/mbevents demo $(ARGS)
 
 up: $(READY) ## everything running on embedded servers, until Ctrl-C
-	@$(BIN)/mbevents up $(ARGS)
+	@$(BIN)/mbevents up $(ARGS) || test $$? = 130  # Ctrl-C is the way to end it
 
 test: $(READY) ## all tests, on real embedded servers
 	@$(BIN)/python -m pytest $(ARGS)
