@@ -188,13 +188,26 @@ class Runtime:
 
     @cached_property
     def requeuer(self) -> "Requeuer":
+        from events.ledger.requeue import GRACE
+
+        return self._requeuer(GRACE)
+
+    def refill(self) -> int:
+        """Enqueue again what a broker lost, at once; how many."""
+        return self._impatient.run_once()
+
+    @cached_property
+    def _impatient(self) -> "Requeuer":
+        return self._requeuer(0)
+
+    def _requeuer(self, grace: float) -> "Requeuer":
         from events.ledger.requeue import Requeuer
 
         def load(positions: Sequence[int]) -> list[dict[str, Any]]:
             with self.connect() as connection:
                 return [event.to_dict() for event in event_log.at(connection, positions)]
 
-        return Requeuer(self.connect, self.worker_broker, load, telemetry=self.telemetry)
+        return Requeuer(self.connect, self.worker_broker, load, telemetry=self.telemetry, grace=grace)
 
     @cached_property
     def dead_letters(self) -> "DeadLetters":

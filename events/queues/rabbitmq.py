@@ -215,6 +215,8 @@ class RabbitQueues(RabbitmqBroker):  # type: ignore[misc]
         """How much is ready in each queue; RabbitMQ does not tell what is in progress, nor ages, in this protocol."""
         depths = {}
         with self._closed_on_trouble():
+            # Also who has declared no queue is told when there is no server.
+            _ = self.channel
             for name in sorted(self.get_declared_queues()):
                 self.declare_queue(name, ensure=True)
                 ready, delayed, dead = self.get_queue_message_counts(name)

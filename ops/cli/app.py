@@ -52,9 +52,6 @@ def _told_as_bug(error: Exception) -> None:
 
     if os.environ.get("LOG_LEVEL") == "DEBUG":
         raise error
-    import structlog
-
-    structlog.get_logger(__name__).debug("command_failed", exc_info=error)
     _report(error)
     say(
         f"mbevents: this should not have happened ({reason_of(error)}). "

@@ -1,12 +1,15 @@
 """`mbevents bridge`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from events.errors import UsageError
+from events.errors import UnreachableError, UsageError
 from ops.cli.common import AsJson, Yes, confirm
 from ops.cli.output import put_json, say
+
+if TYPE_CHECKING:
+    from producers.bridge.service import Status
 
 Drain = Annotated[bool, typer.Option("--drain", help="Do what is there, and end.")]
 
@@ -39,23 +42,32 @@ def bridge(drain: Drain = False, reset: Reset = False, yes: Yes = False, as_json
         if reset:
             confirm(yes, "This makes the bridge forget up to where it has looked.")
             parts.bridge.reset()
-            say("The bridge begins from now; changes that are still captured become events again.")
+            if as_json:
+                put_json({"reset": True})
+            else:
+                say("The bridge begins from now; changes that are still captured became events again.")
             return
         if drain:
             with parts.connection():
                 # A server that is not there from the beginning is told as such.
                 pass
-            events = parts.bridge.drain()
+            events = parts.bridge.drain(service.stop)
             if as_json:
                 put_json({"events": events})
             else:
                 say(f"Published {plural(events, 'event')}.")
-            return
+            raise typer.Exit(service.exit_code if service.stop.is_set() else 0)
         checks = {
             "database": database_check(parts),
             "pubsub": redis_check(parts, RedisRole.PUBSUB),
             "broker": redis_check(parts, RedisRole.BROKER),
+            "bridge": lambda: _connected(parts.bridge.status),
         }
         with service.served(checks):
             parts.bridge.run(service.stop)
         raise typer.Exit(service.exit_code)
+
+
+def _connected(status: "Status") -> None:
+    if not status.connected:
+        raise UnreachableError(f"the bridge has no connection that it can work on ({status.problem})")

@@ -87,7 +87,7 @@ def _in_words(found: "Settings", error: Exception) -> MbeventsError | None:
     if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName):
         if "mbevents." not in str(error):
             return None
-        return NotInstalledError(f"The database {_database(found)} has no event log. Run `mbevents db install`.")
+        return NotInstalledError(f"There is no event log in {_database(found)}. Run `mbevents db install`.")
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return MbeventsError(
             f"The user of DATABASE_URL may not do this in {_database(found)}: {error.diag.message_primary}. "
@@ -132,11 +132,11 @@ def _reason(error: BaseException) -> str:
 def moment(text: str) -> datetime:
     """A time that a person gave: `2h` ago, `7d` ago, `2026-05-01`, or with a time of day. Raises UsageError."""
     span = _SPAN.fullmatch(text.strip())
-    if span is not None:
-        return datetime.now(UTC) - timedelta(seconds=int(span[1]) * _SECONDS[span[2]])
     try:
+        if span is not None:
+            return datetime.now(UTC) - timedelta(seconds=int(span[1]) * _SECONDS[span[2]])
         found = datetime.fromisoformat(text.strip())
-    except ValueError:
+    except (ValueError, OverflowError):
         raise UsageError(f"{text!r:.60} is no time: write 90s, 30m, 2h, 7d (ago) or 2026-05-01T12:00.") from None
     return found if found.tzinfo is not None else found.astimezone()
 

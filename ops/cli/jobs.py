@@ -17,7 +17,8 @@ Queue = Annotated[str | None, typer.Option(help="Only of this queue.")]
 Actor = Annotated[str | None, typer.Option(help="Only of this actor.")]
 Before = Annotated[str | None, typer.Option(help="Only what died before: 2h, 7d, 2026-05-01T12:00.")]
 After = Annotated[str | None, typer.Option(help="Only what died after.")]
-Ids = Annotated[list[int] | None, typer.Argument(help="Dead letters by id.")]
+Below = Annotated[int | None, typer.Option(help="Those with a smaller id: the next page.", min=0, max=2**63 - 1)]
+Ids = Annotated[list[int] | None, typer.Argument(help="Dead letters by id.", min=0, max=2**63 - 1)]
 All = Annotated[bool, typer.Option("--all", help="All of them.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say how many it would be.")]
 ERROR_WIDTH = 100
@@ -31,7 +32,7 @@ def list_jobs(
     before: Before = None,
     after: After = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 50,
-    below: Annotated[int | None, typer.Option(help="Those with a smaller id: the next page.")] = None,
+    below: Below = None,
     as_json: AsJson = False,
 ) -> None:
     """Print dead letters, newest first."""

@@ -97,6 +97,8 @@ def _work(settings: "Settings", queues: list[str] | None, drain: bool, threads: 
                 threads=threads,
                 stop=service.stop,
                 drain=drain,
-                duties=() if drain else (parts.reaper.run, parts.requeuer.run),
+                # A drain ends when nothing is left to do by the ledger either, whatever the broker lost meanwhile.
+                refill=parts.refill,
+                duties=(parts.reaper.run,) if drain else (parts.reaper.run, parts.requeuer.run),
             )
         return service.exit_code

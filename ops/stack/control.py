@@ -73,8 +73,23 @@ def stop(home: Path) -> bool:
             alone.release()
 
 
+# All that the servers and their keeper make in a home, or in the folder outside that serves it.
+OURS = (
+    "postgres",
+    "postgres.unfinished",
+    "postgres.broken-*",
+    "postgres.log*",
+    "redis",
+    "redis.log*",
+    "run",
+    "wheel-*",
+    KEPT,
+    "*.lock",
+)
+
+
 def destroy(home: Path, progress: Callable[[str], None] = lambda _: None) -> bool:
-    """Stop the servers and remove the home with all data; True if there was anything."""
+    """Stop the servers and remove all that they made; True if there was anything. What others put there stays."""
     home = home.absolute()
     outside = outside_of(home)
     if not home.exists() and not outside.exists():
@@ -87,9 +102,21 @@ def destroy(home: Path, progress: Callable[[str], None] = lambda _: None) -> boo
     stop(home)
     for folder in (home, outside):
         if folder.exists():
-            progress(f"Removing {folder}.")
-            shutil.rmtree(folder)
+            progress(f"Removing the servers' data in {folder}.")
+            _remove_ours(folder)
     return True
+
+
+def _remove_ours(folder: Path) -> None:
+    for pattern in OURS:
+        for path in folder.glob(pattern):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+    # The home may be a folder that somebody had already, with things of theirs.
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def stop_servers(home: Path) -> bool:

@@ -29,6 +29,10 @@ class FileLock:
                 f"{self.path} belongs to another user. Start as the user who owns it, "
                 "or set MBEVENTS_HOME to a folder of your own."
             ) from None
+        except OSError as error:
+            raise EmbeddedServerError(
+                f"{self.path.parent} cannot be the servers' home ({error.strerror}). Set MBEVENTS_HOME to a folder."
+            ) from None
         try:
             fcntl.flock(fd, self._mode | fcntl.LOCK_NB)
         except BlockingIOError:

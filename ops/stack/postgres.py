@@ -111,7 +111,9 @@ class EmbeddedPostgres:
         return None if process is None else int(process.pid)
 
     def url(self, database: str = "postgres") -> str:
-        return f"postgresql://{SUPERUSER}@/{quote(database, safe='')}?host={quote(str(self._sockets), safe='/')}"
+        # With the port, or PGPORT of the environment would count.
+        host = quote(str(self._sockets), safe="/")
+        return f"postgresql://{SUPERUSER}@/{quote(database, safe='')}?host={host}&port=5432"
 
     def _located(self) -> Place:
         if self._place is None:

@@ -112,6 +112,8 @@ def carry_out(connection: Connection, plan: Plan) -> None:
     connection.execute("SET LOCAL search_path = pg_catalog, pg_temp")
     # `already exists, skipping` is no news.
     connection.execute("SET LOCAL client_min_messages = warning")
+    # All tables of MusicBrainz are locked by now: what is ours must not be waited for, or every editor waits with us.
+    connection.execute("SET LOCAL lock_timeout = '2s'")
     for step in plan.steps:
         connection.execute(step.statement.encode())
     made = [step for step in plan.steps if step.made is not None]

@@ -329,3 +329,28 @@ def test_the_sample_is_built_once_and_a_killed_build_again(home: Path) -> None:
 
 def test_the_wheel_is_found() -> None:
     assert (wheel_folder() / "pginstall" / "bin" / "postgres").exists()
+
+
+def test_destroy_leaves_what_others_put_into_the_folder(home: Path) -> None:
+    home.mkdir(exist_ok=True)
+    (home / "thesis.txt").write_text("mine")
+    with start(home, postgres=False):
+        pass
+    assert control.destroy(home)
+    assert [path.name for path in home.iterdir()] == ["thesis.txt"]
+
+
+def test_a_port_in_the_environment_is_not_the_embedded_servers(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPORT", "5433")
+    with (
+        start(home, redis=False) as stack,
+        psycopg.connect(stack.database_url("postgres")) as connection,
+    ):
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_home_that_is_a_file_is_told(home: Path) -> None:
+    home.write_text("")
+    with pytest.raises(EmbeddedServerError, match="MBEVENTS_HOME"):
+        start(home)
+    home.unlink()

@@ -37,6 +37,7 @@ def test_every_command_explains_itself(
     [
         ("nonsense", "No such command"),
         ("events list --since yesterday", "is no time"),
+        ("events list --since 9999999d", "is no time"),
         ("events list --after 1 --subject edit/1", "give one of them"),
         ("events replay", "Say from where on"),
         ("jobs retry", "Say which"),
@@ -78,7 +79,9 @@ def test_a_bug_is_told_without_a_traceback_or_private_data(
     monkeypatch.setattr("ops.version.version", fail)
     monkeypatch.delenv("LOG_LEVEL", raising=False)
     assert run(monkeypatch, "version") == 1
-    told = capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    told = printed.err
     assert told.startswith("mbevents: this should not have happened (RuntimeError: of <e-mail>)")
     assert "LOG_LEVEL=DEBUG" in told
     assert "Traceback" not in told
