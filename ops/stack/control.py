@@ -84,7 +84,10 @@ OURS = (
     "run",
     "wheel-*",
     KEPT,
-    "*.lock",
+    "start.lock",
+    "users.lock",
+    "build.lock",
+    "keeper.lock",
 )
 
 

@@ -14,6 +14,7 @@ import structlog
 from psycopg.rows import tuple_row
 
 from events.errors import MbeventsError, UnreachableError, UsageError
+from events.locks import LEADER_KEY
 from events.sql import queries
 from producers.capture.core import Plan
 from producers.capture.facts import CAPTURE_TABLES, SCHEMAS, Facts, Made, Table, Trigger
@@ -104,6 +105,12 @@ def lock(connection: Connection, tables: Sequence[str], mode: str, seconds: floa
         else:
             return
         time.sleep(random.uniform(0.01, 0.1))
+
+
+def leader(connection: Connection) -> int | None:
+    """The backend of the bridge that leads on this database."""
+    found = _rows(connection, "leader", high=LEADER_KEY >> 32, low=LEADER_KEY & 0xFFFFFFFF)
+    return found[0][0] if found else None
 
 
 def carry_out(connection: Connection, plan: Plan) -> None:

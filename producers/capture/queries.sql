@@ -64,6 +64,12 @@ ON CONFLICT (kind, name) DO UPDATE SET made = excluded.made, found = excluded.fo
 -- Released with the transaction: two installations must not look at the same facts.
 SELECT pg_try_advisory_xact_lock(%(key)s);
 
+-- name: leader
+-- The session of the bridge that leads. PostgreSQL shows the halves of the lock's key.
+SELECT pid FROM pg_locks
+WHERE locktype = 'advisory' AND granted AND classid = %(high)s::bigint::oid AND objid = %(low)s::bigint::oid
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
+
 -- name: in_the_way
 -- Sessions that hold locks on these tables (as quoted names), those that have for longest first.
 SELECT a.pid, a.usename, coalesce(a.state, 'unknown'), extract(epoch FROM clock_timestamp() - a.xact_start)::float8,

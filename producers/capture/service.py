@@ -71,6 +71,12 @@ def uninstall(
                 f"{', '.join(views[:5])}. Drop these views first."
             )
         if not dry_run and plan.steps:
+            leader = adapters.leader(connection)
+            if leader is not None:
+                raise UsageError(
+                    f"Nothing was taken away from database {facts.database}: a bridge leads on it (backend {leader}). "
+                    "Stop the bridges and workers first."
+                )
             adapters.lock(connection, plan.locked, "ACCESS EXCLUSIVE", lock_timeout)
             lost = [] if discard else adapters.unread(connection, facts)
             if lost:

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from events.errors import UnreachableError, UsageError, VersionMismatchError
+from events.locks import LEADER_KEY
 from ops.stack import Stack
 from producers.capture.adapters import LockedError
 from producers.capture.core import Plan
@@ -112,6 +113,14 @@ def test_uninstall_leaves_nothing(plain: Connection) -> None:
     assert uninstall(plain) == Plan(())
     install(plain)
     assert check(plain).ok
+
+
+def test_nothing_is_taken_away_from_under_a_bridge(ready: Connection) -> None:
+    with connect(ready.info.dsn) as bridge:
+        bridge.execute("SELECT pg_advisory_lock(%s)", (LEADER_KEY,))
+        with pytest.raises(UsageError, match=f"backend {bridge.info.backend_pid}"):
+            uninstall(ready)
+    assert check(ready).ok
 
 
 def test_uninstall_keeps_what_was_not_read_until_told_to_discard_it(ready: Connection) -> None:
