@@ -1,5 +1,6 @@
 """The servers around a running bridge are killed, stopped, restarted and go silent."""
 
+import json
 import os
 import signal
 import tempfile
@@ -106,8 +107,11 @@ def test_redis_killed_and_back_gets_everything(own_stack: Stack) -> None:
             psycopg.connect(own_stack.database_url(), autocommit=True) as database,
         ):
             for n in range(1, 4):
+                wait_for(lambda: _subscribed(own_stack.redis_url(5)))
                 _edit(own_stack, 2)
                 wait_for(lambda: _published(database))
+                # Nobody hears what is published before they are back; what was while all was well, everybody did.
+                wait_for(lambda n=n: {n * 4 - 3, n * 4 - 2} <= _positions(heard))  # type: ignore[misc]
                 pid = store.pid
                 assert pid is not None
                 os.kill(pid, signal.SIGKILL)
@@ -116,16 +120,28 @@ def test_redis_killed_and_back_gets_everything(own_stack: Stack) -> None:
                 store.start()
                 wait_for(lambda: _published(database), seconds=5)
                 # What was committed while Redis was away is in the queue of the Redis that is there now.
-                with redis.Redis.from_url(own_stack.redis_url(6)) as client:
-                    assert client.hlen("MB:caches.msgs") >= 1
+                late = database.execute(
+                    "SELECT id::text FROM mbevents.task WHERE positions[cardinality(positions)] > %s", (n * 4 - 2,)
+                ).fetchall()
+                assert late
+                with redis.Redis.from_url(own_stack.redis_url(6), decode_responses=True) as client:
+                    assert {task for (task,) in late} <= set(client.hkeys("MB:caches.msgs"))
     finally:
         stop.set()
         listener.join()
-    assert len(heard) >= 6
 
 
 def _hear(publisher: RecordingPublisher, positions: int, *, seconds: float = 10) -> None:
     wait_for(lambda: len({event.position for event in publisher.events}) == positions, seconds=seconds)
+
+
+def _subscribed(url: str) -> bool:
+    with redis.Redis.from_url(url) as client:
+        return int(client.pubsub_numpat()) > 0
+
+
+def _positions(heard: set[str]) -> set[int]:
+    return {int(json.loads(body)["sequence"]) for body in list(heard)}
 
 
 def _published(database: psycopg.Connection) -> bool:

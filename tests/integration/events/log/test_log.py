@@ -31,7 +31,7 @@ def _draft(n: int, name: str = "entity.updated") -> Draft:
 
 def _append(connection: psycopg.Connection, *drafts: Draft) -> list[service.Logged]:
     with connection.transaction():
-        head = service.head(connection, lock=True)
+        head = service.head(connection)
         logged = list(service.append(connection, drafts, source="mb://test", after=head.position, recorded_at=NOW))
         service.advance(connection, logged[-1].position, after=head.position)
     return logged
@@ -57,12 +57,12 @@ def test_a_transaction_that_fails_leaves_no_gap(connection: psycopg.Connection) 
 
 def test_two_writers_give_positions_one_after_the_other(connection: psycopg.Connection, database: str) -> None:
     with psycopg.connect(database) as other:
-        service.head(other, lock=True)
+        list(service.append(other, [_draft(2)], source="s", after=0, recorded_at=NOW))
+        service.advance(other, 1, after=0)
+        # Who moves the head waits for who is about to.
         connection.execute("SET lock_timeout = '50ms'")
         with pytest.raises(psycopg.errors.LockNotAvailable):
             _append(connection, _draft(1))
-        list(service.append(other, [_draft(2)], source="s", after=0, recorded_at=NOW))
-        service.advance(other, 1, after=0)
     assert _append(connection, _draft(3))[0].position == 2
 
 
