@@ -1,10 +1,6 @@
 -- name: head
 SELECT position, published FROM mbevents.head;
 
--- name: lock_head
--- Until the transaction ends nobody else gives out positions: that keeps them without gaps.
-SELECT position, published FROM mbevents.head FOR UPDATE;
-
 -- name: advance
 -- NULL, which the column refuses, when somebody else has given out positions meanwhile.
 UPDATE mbevents.head SET position = CASE WHEN position = %(from)s THEN %(position)s::bigint END;

@@ -30,10 +30,9 @@ class Logged:
     body: bytes
 
 
-def head(connection: "psycopg.Connection[Any]", *, lock: bool = False) -> Head:
-    """Where the log ends. With `lock`, nobody else appends until the caller's transaction ends."""
-    rows = _rows(connection, "lock_head" if lock else "head")
-    return Head(*rows[0])
+def head(connection: "psycopg.Connection[Any]") -> Head:
+    """Where the log ends."""
+    return Head(*_rows(connection, "head")[0])
 
 
 def append(
