@@ -38,7 +38,7 @@ class Service:
 
     @property
     def exit_code(self) -> int:
-        """130 after Ctrl-C; to be asked to end by SIGTERM is no failure."""
+        """130 after Ctrl-C; to be asked to end by SIGTERM or SIGHUP is no failure."""
         return 130 if self.interrupted else 0
 
     @contextmanager
@@ -61,14 +61,18 @@ class Service:
 
 @contextmanager
 def running(name: str, settings: Settings) -> Iterator[Service]:
-    """A service whose `stop` is set by SIGTERM, SIGINT, or the end of the process that started it."""
+    """A service whose `stop` is set by SIGTERM, SIGHUP, SIGINT, or the end of the process that started it."""
     service = Service(name, settings)
 
     def ask_to_stop(number: int, _frame: FrameType | None) -> None:
         service.interrupted = service.interrupted or number == signal.SIGINT
         service.stop.set()
 
-    before = {each: signal.signal(each, ask_to_stop) for each in (signal.SIGTERM, signal.SIGINT)}
+    ending = [signal.SIGTERM, signal.SIGINT]
+    # Under nohup it is ignored, so that we outlive the terminal.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        ending.append(signal.SIGHUP)
+    before = {each: signal.signal(each, ask_to_stop) for each in ending}
     structlog.contextvars.bind_contextvars(process=name)
     try:
         _watch_parent(service.stop)

@@ -21,13 +21,24 @@ _HOPELESS = (2, 3)
 
 
 class Child:
-    """One command, which is to run always; in `folder`, with what it says in `output`, or both as we have them."""
+    """One command, which is to run always; with `finishes`, until it ends with 0.
+
+    In `folder`, with what it says in `output`, or both as we have them.
+    """
 
     def __init__(
-        self, name: str, command: Sequence[str], *, folder: Path | None = None, output: IO[bytes] | None = None
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        finishes: bool = False,
+        folder: Path | None = None,
+        output: IO[bytes] | None = None,
     ) -> None:
         self.name = name
+        self.done = False
         self._command = list(command)
+        self._finishes = finishes
         self._folder = folder
         self._output = output
         self._failures = 0
@@ -37,7 +48,9 @@ class Child:
         self.hopeless: int | None = None
 
     def look(self, environment: Mapping[str, str]) -> None:
-        """Start it if it is due, and note if it died."""
+        """Start it if it is due, and note if it ended."""
+        if self.done:
+            return
         if self.process is None:
             if time.monotonic() >= self._start_at:
                 self._started = time.monotonic()
@@ -55,6 +68,9 @@ class Child:
         if code is None:
             return
         self.process = None
+        if code == 0 and self._finishes:
+            self.done = True
+            return
         if code in _HOPELESS:
             self.hopeless = code
             return
@@ -66,7 +82,7 @@ class Child:
 
 
 class Supervisor:
-    """Runs children until `stop` is set; their environment names us, so that none outlives us."""
+    """Runs children until `stop` is set or all are done; their environment names us, so that none outlives us."""
 
     def __init__(self, children: Sequence[Child], *, stop_seconds: float = STOP_SECONDS) -> None:
         self._children = children
@@ -76,7 +92,7 @@ class Supervisor:
         """The exit code of a child for which there is no hope, else None once all have ended."""
         told = {**environment, PARENT: str(os.getpid())}
         try:
-            while not stop.is_set():
+            while not stop.is_set() and not all(child.done for child in self._children):
                 for child in self._children:
                     child.look(told)
                     if child.hopeless is not None:

@@ -31,7 +31,7 @@ def worker(drain: Drain = False, queues: Queues = None, threads: Threads = None,
     chosen = _known_queues(queues)
     settings = load_settings(service=not drain).settings
     if processes > 1:
-        raise typer.Exit(_supervised(processes, drain, queues, threads))
+        raise typer.Exit(_supervised(settings, processes, drain, queues, threads))
     raise typer.Exit(_work(settings, chosen, drain, threads or settings.worker_threads))
 
 
@@ -49,11 +49,10 @@ def _known_queues(given: str | None) -> list[str] | None:
     return chosen
 
 
-def _supervised(processes: int, drain: bool, queues: str | None, threads: int | None) -> int:
-    from events.queues.supervisor import supervise
-    from ops.service import PORTS
+def _supervised(settings: "Settings", processes: int, drain: bool, queues: str | None, threads: int | None) -> int:
+    from ops.service import PORTS, running
+    from ops.supervisor import Child, Supervisor
 
-    os.environ[PORTS] = str(max(processes, int(os.environ.get(PORTS, "1"))))
     command = [sys.executable, "-m", "ops.cli", "worker"]
     if drain:
         command.append("--drain")
@@ -61,7 +60,11 @@ def _supervised(processes: int, drain: bool, queues: str | None, threads: int | 
         command += ["--queues", queues]
     if threads is not None:
         command += ["--threads", str(threads)]
-    return supervise(processes, command)
+    children = [Child(f"worker {number}", command, finishes=drain) for number in range(1, processes + 1)]
+    ports = max(processes, int(os.environ.get(PORTS, "1")))
+    with running("workers", settings) as service:
+        hopeless = Supervisor(children).run(service.stop, {**os.environ, PORTS: str(ports)})
+        return service.exit_code if hopeless is None else hopeless
 
 
 def _work(settings: "Settings", queues: list[str] | None, drain: bool, threads: int) -> int:

@@ -104,3 +104,16 @@ def test_each_process_runs_alone_and_ends_when_asked(home: Home, command: str) -
     started = home.start(command)
     started.wait_for({"bridge": "bridge_leads", "worker": "worker_started", "web": "web_listens"}[command])
     assert started.end(signal.SIGINT) == 130
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_several_workers_end_together_as_one_would(home: Home, number: signal.Signals, code: int) -> None:
+    workers = home.start("worker", "--processes", "2")
+    assert wait_until(lambda: workers.err.count("worker_started") == 2)
+    assert workers.end(number) == code
+    assert workers.err.count("worker_stopped") == 2
+    assert [line for line in home.processes() if "ops.cli" in line] == []
+
+
+def test_several_workers_that_drain_end_when_nothing_is_left(home: Home) -> None:
+    assert home.run("worker", "--drain", "--processes", "2").code == 0

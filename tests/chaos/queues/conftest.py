@@ -18,6 +18,14 @@ from tests.chaos.queues.worker_process import QUEUE, TABLES, broker_for
 from tests.integration.events.queues.support import install_tables
 from workers.middleware import make_pool
 
+SUPERVISOR = """
+import os, signal, sys, threading
+from ops.supervisor import Child, Supervisor
+stop = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: stop.set())
+Supervisor([Child(f"worker {n}", sys.argv[2:]) for n in range(int(sys.argv[1]))]).run(stop, os.environ)
+"""
+
 
 class World:
     """Worker processes on one database and one Redis, and what they did."""
@@ -31,6 +39,13 @@ class World:
 
     def start(self, *options: str) -> "subprocess.Popen[bytes]":
         process = subprocess.Popen([sys.executable, *self.command(*options)])
+        self.processes.append(process)
+        return process
+
+    def supervise(self, n: int, *options: str) -> "subprocess.Popen[bytes]":
+        """Start `n` workers under a supervisor."""
+        command = [sys.executable, *self.command(*options)]
+        process = subprocess.Popen([sys.executable, "-c", SUPERVISOR, str(n), *command])
         self.processes.append(process)
         return process
 

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 
@@ -32,16 +30,7 @@ def test_work_of_a_worker_that_is_killed_in_the_middle_of_it_is_done_once_by_ano
 def test_a_message_that_keeps_killing_its_worker_becomes_a_dead_letter_and_others_go_on(world: World) -> None:
     (task,) = world.give("killer", range(666, 667))
     world.give("quick", range(40))
-    supervisor = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import sys; from events.queues.supervisor import supervise; sys.exit(supervise(2, sys.argv[1:]))",
-            sys.executable,
-            *world.command("--heartbeat-timeout", "1500"),
-        ]
-    )
-    world.processes.append(supervisor)
+    world.supervise(2, "--heartbeat-timeout", "1500")
     eventually(lambda: world.states() == {"done": 40, "dead": 1}, 50)
     assert set(world.effects()) == set(range(40))
     assert world.started() == {666: 4}
@@ -63,15 +52,7 @@ def test_a_worker_that_is_told_to_stop_finishes_what_it_started_and_gives_back_t
 
 
 def test_a_worker_whose_supervisor_was_killed_stops(world: World) -> None:
-    supervisor = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import sys; from events.queues.supervisor import supervise; sys.exit(supervise(1, sys.argv[1:]))",
-            sys.executable,
-            *world.command(),
-        ]
-    )
+    supervisor = world.supervise(1)
     world.give("quick", range(1))
     eventually(lambda: world.effects() == {0: 1}, 20)
     ((pid,),) = world.rows("SELECT pid FROM effect")

@@ -5,6 +5,8 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
+from structlog.testing import capture_logs
 
 from events.queues.worker import PARENT
 from ops.supervisor import Child, Supervisor
@@ -12,8 +14,8 @@ from ops.supervisor import Child, Supervisor
 WRITES_PARENT = "import os, sys, time; open(sys.argv[1], 'a').write(os.environ['MBEVENTS_SUPERVISOR'] + '\\n'); "
 
 
-def child(name: str, code: str, *arguments: str) -> Child:
-    return Child(name, [sys.executable, "-S", "-c", code, *arguments])
+def child(name: str, code: str, *arguments: str, finishes: bool = False) -> Child:
+    return Child(name, [sys.executable, "-S", "-c", code, *arguments], finishes=finishes)
 
 
 def run_for(children: list[Child], seconds: float, until: Path | None = None, lines: int = 0) -> int | None:
@@ -59,10 +61,44 @@ def test_a_child_runs_in_its_folder_and_says_what_it_says_into_its_output(tmp_pa
     assert (tmp_path / "output").read_text().strip() == str(tmp_path.resolve())
 
 
-def test_a_child_that_was_asked_for_nonsense_ends_all(tmp_path: Path) -> None:
+@pytest.mark.parametrize("code", [2, 3])
+def test_a_child_that_would_never_succeed_ends_all(tmp_path: Path, code: int) -> None:
     told = tmp_path / "told"
-    children = [child("a", WRITES_PARENT + "time.sleep(60)", str(told)), child("b", "import sys; sys.exit(2)")]
-    assert run_for(children, 20) == 2
+    children = [child("a", WRITES_PARENT + "time.sleep(60)", str(told)), child("b", f"import sys; sys.exit({code})")]
+    assert run_for(children, 20) == code
+
+
+def test_children_that_are_to_finish_are_not_started_again_once_they_did(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    fails_once = "sys.exit(len(open(sys.argv[1]).readlines()) == 1)"
+    children = [
+        child("a", "pass", finishes=True),
+        child("b", WRITES_PARENT + fails_once, str(told), finishes=True),
+    ]
+    began = time.monotonic()
+    assert run_for(children, 20) is None
+    assert time.monotonic() - began < 15
+    assert len(told.read_text().splitlines()) == 2
+    assert all(each.done for each in children)
+
+
+def test_a_child_that_ends_well_without_being_asked_is_started_again(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    assert run_for([child("a", WRITES_PARENT, str(told))], 20, told, 2) is None
+    assert len(told.read_text().splitlines()) >= 2
+
+
+def test_a_child_that_keeps_dying_is_started_ever_more_slowly_until_it_lived_long() -> None:
+    one = child("a", "import sys; sys.exit(1)")
+    with capture_logs() as said:
+        for lived in [0] * 8 + [61]:
+            one._start_at = 0
+            one.look(os.environ)
+            assert one.process is not None
+            one.process.wait(20)
+            one._started -= lived
+            one.look(os.environ)
+    assert [line["starts_again_in_seconds"] for line in said] == [0.5, 1, 2, 4, 8, 16, 30, 30, 0.5]
 
 
 def _line(process: psutil.Process) -> list[str]:
