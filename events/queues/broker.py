@@ -4,7 +4,7 @@ import threading
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, cast
@@ -32,7 +32,9 @@ CHUNK_MESSAGES = 500
 CHUNK_BYTES = 1_000_000
 # A worker beats every second; several missed in a row are more than a pause.
 HEARTBEAT_TIMEOUT_MS = 6_000
-SCRIPTS = ("enqueue", "fetch", "ack", "bury", "postpone", "give_back", "pulse", "reap", "exists", "open", "lifetime")
+SCRIPTS = (
+    "enqueue", "fetch", "ack", "bury", "postpone", "give_back", "pulse", "leave", "reap", "exists", "open", "lifetime",
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -233,7 +235,10 @@ class RedisQueues(RedisBroker):  # type: ignore[misc]
     def close(self) -> None:
         self.stop_fetching()
         self.wakeups.stop()
-        self._pulse.stop()
+        if self._pulse.stop():
+            # Without Redis nobody can be told; its reaper finds out.
+            with suppress(ConnectionClosed):
+                self._run("leave", [self.namespace], [self.broker_id])
         self.client.close()
 
     def _beat(self) -> float:

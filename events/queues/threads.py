@@ -115,11 +115,14 @@ class Pulse:
         """Beat now, and find out anew when to beat next."""
         self._again.set()
 
-    def stop(self) -> None:
+    def stop(self) -> bool:
+        """End it; whether it had been started."""
         self._stopped = True
         self._again.set()
-        if self._thread is not None:
-            self._thread.join(1.0)
+        if self._thread is None:
+            return False
+        self._thread.join(1.0)
+        return True
 
     def _run(self) -> None:
         while not self._stopped:

@@ -13,6 +13,7 @@ from ops.metrics import Asked
 from ops.settings import RedisRole, Settings
 from ops.wiring import Runtime, open_runtime
 from tests.integration.ops.conftest import rename
+from tests.waiting import wait_for
 
 AWAY = {"database_url": "postgresql://postgres@/mb?host=/nonexistent", "redis_server": "unix:///nonexistent/redis.sock"}
 
@@ -108,6 +109,14 @@ def test_a_bridge_that_leads_and_a_worker_that_beats_are_found(runtime: Runtime)
     finally:
         stop.set()
         bridge.join()
+
+
+def test_a_worker_that_stopped_is_not_alive_any_more(settings: Settings, runtime: Runtime) -> None:
+    with open_runtime(settings) as worker:
+        worker.worker_broker.consume("caches")  # type: ignore[attr-defined]  # Dramatiq's own side of a broker
+        wait_for(lambda: checks.workers_alive(runtime) == 1)
+    assert checks.workers_alive(runtime) == 0
+    assert runtime.reaper.run_once().workers == 0
 
 
 def test_every_fault_is_found(runtime: Runtime) -> None:

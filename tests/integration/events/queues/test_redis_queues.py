@@ -162,6 +162,28 @@ def test_a_dead_workers_messages_return_to_the_head_of_their_queue(redis_broker:
     assert reaper.reap(max_redeliveries=3).workers == 0
 
 
+def test_a_worker_that_stopped_cleanly_is_not_taken_for_dead(redis_broker: MakeBroker) -> None:
+    # Who has no heartbeat from this very moment is dead.
+    stopped, reaper, seen = redis_broker(), redis_broker(heartbeat_timeout=0), list[int]()
+    actor(stopped, "work", "q", noting(seen))
+    stopped.enqueue_many(numbered("q", 3))
+    with working(stopped):
+        eventually(lambda: sorted(seen) == [0, 1, 2])
+    stopped.close()
+    assert reaper.reap(max_redeliveries=3).workers == 0
+
+
+def test_a_worker_that_stopped_with_messages_in_its_hands_is_reaped(redis_broker: MakeBroker) -> None:
+    stopped, reaper = redis_broker(), redis_broker(heartbeat_timeout=0)
+    stopped.enqueue_many(numbered("q", 3))
+    stopped.consume("q")
+    hold(stopped, "q", 2)
+    stopped.close()
+    reaped = reaper.reap(max_redeliveries=3)
+    assert (reaped.workers, reaped.returned) == (1, 2)
+    assert len(waiting(reaper, "q")) == 3
+
+
 def test_reapers_at_the_same_time_return_each_message_once(redis_broker: MakeBroker) -> None:
     killed, reapers = redis_broker(), [redis_broker() for _ in range(4)]
     killed.enqueue_many(numbered("q", 300))
