@@ -3,6 +3,8 @@
 import logging
 import os
 import sys
+import threading
+import time
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any, TextIO
@@ -16,6 +18,8 @@ from ops.private import scrubbed_value
 EventDict = MutableMapping[str, Any]
 # Theirs are told in full from WARNING on; below, they describe each message or request.
 _FOREIGN = ("dramatiq", "pika", "uvicorn", "asyncio", "psycopg.pool")
+# They say again at every try that a server is away, several times a second.
+REPEAT_SECONDS = 30.0
 
 
 def configure(
@@ -42,6 +46,7 @@ def configure(
     colors = target.isatty() and not os.environ.get("NO_COLOR")
     renderer: Processor = _json if form == "json" else structlog.dev.ConsoleRenderer(colors=colors)
     handler = logging.StreamHandler(target)
+    handler.addFilter(_Foreign())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -74,6 +79,48 @@ def bound(**ids: object) -> Iterator[None]:
     """Ids on every line that is logged inside, also in threads started with this context."""
     with structlog.contextvars.bound_contextvars(**ids):
         yield
+
+
+class _Foreign(logging.Filter):
+    """Gives what libraries say a constant event name, and lets the same be said again only after REPEAT_SECONDS."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+        # By what is said, without its arguments: when it was told last, and how often it was not told since.
+        self._told: dict[str, tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith(_FOREIGN):
+            return True
+        library, form = record.name.partition(".")[0], str(record.msg)
+        fields: dict[str, object] = {"said": record.getMessage()}
+        event = f"{library}_log"
+        if library == "dramatiq" and "connection error" in form:
+            # Critical to Dramatiq, but it is waited out.
+            event, record.levelno, record.levelname = "broker_unreachable", logging.WARNING, "WARNING"
+        if record.levelno >= logging.WARNING:
+            untold = self._untold(event + form)
+            if untold is None:
+                return False
+            if untold:
+                fields["repeated"] = untold
+        record.msg, record.args = event, ()
+        record.__dict__.update(fields)
+        return logging.getLogger().isEnabledFor(record.levelno)
+
+    def _untold(self, what: str) -> int | None:
+        """How often it was not told; None when it is not to be told now either."""
+        now = time.monotonic()
+        with self._lock:
+            at, untold = self._told.get(what, (float("-inf"), 0))
+            if now - at < REPEAT_SECONDS:
+                self._told[what] = (at, untold + 1)
+                return None
+            # What some say is never the same twice: it must not be kept for ever.
+            self._told = {key: each for key, each in self._told.items() if now - each[0] < 10 * REPEAT_SECONDS}
+            self._told[what] = (now, 0)
+            return untold
 
 
 def _describe_exception(_logger: Any, _method: str, event: EventDict) -> EventDict:

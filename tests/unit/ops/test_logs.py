@@ -50,8 +50,49 @@ def test_lines_of_the_standard_library_take_the_same_way() -> None:
     logging.getLogger("dramatiq.broker").info("a message arrived")
     logging.getLogger("some.library").info("told", extra={"account": ADDRESS})
     first, second = lines(stream)
-    assert first["event"] == "lost <e-mail>, 3 times"
+    assert (first["event"], first["said"]) == ("dramatiq_log", "lost <e-mail>, 3 times")
     assert second["account"] == "<e-mail>"
+
+
+def test_that_the_broker_is_away_is_said_by_all_consumers_once_and_again_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stream = io.StringIO()
+    logs.configure(form="json", stream=stream)
+
+    def away(queue: str) -> None:
+        logger = logging.getLogger(f"dramatiq.worker.ConsumerThread({queue})")
+        logger.critical("Consumer encountered a connection error: %s", "Redis: refused")
+
+    for queue in ("caches", "artwork", "caches"):
+        away(queue)
+    monkeypatch.setattr(logs, "REPEAT_SECONDS", 0)
+    away("caches")
+    first, second = lines(stream)
+    assert (first["event"], first["level"]) == ("broker_unreachable", "warning")
+    assert first["said"] == "Consumer encountered a connection error: Redis: refused"
+    assert "repeated" not in first
+    assert second["repeated"] == 2
+
+
+def test_different_things_that_a_library_says_are_all_told_with_their_level() -> None:
+    stream = io.StringIO()
+    logs.configure(form="json", stream=stream)
+    pool = logging.getLogger("psycopg.pool")
+    for _ in range(2):
+        pool.warning("error connecting in %r", "pool-1")
+        pool.error("gave up on %r", "pool-1")
+    assert [(line["event"], line["level"]) for line in lines(stream)] == [
+        ("psycopg_log", "warning"),
+        ("psycopg_log", "error"),
+    ]
+
+
+def test_what_is_only_a_warning_to_us_is_not_told_above_that_level() -> None:
+    stream = io.StringIO()
+    logs.configure(form="json", level="ERROR", stream=stream)
+    logging.getLogger("dramatiq.worker").critical("Consumer encountered a connection error: %s", "refused")
+    assert lines(stream) == []
 
 
 def test_warnings_are_lines_too() -> None:
