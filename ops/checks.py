@@ -132,6 +132,14 @@ def log_age(connection: "psycopg.Connection[Any]") -> float:
     return max(0.0, *ages) if ages else 0.0
 
 
+def leader(connection: "psycopg.Connection[Any]") -> tuple[Any, ...] | None:
+    """Backend, name, address and time of connection of the bridge that leads; None when none does."""
+    from events.locks import LEADER_KEY
+    from events.sql import queries
+
+    return connection.execute(queries("ops")["lock_holder"], {"key": LEADER_KEY}).fetchone()
+
+
 def workers_alive(runtime: "Runtime") -> int | None:
     """Worker processes with a fresh heartbeat; None with a broker that has none (RabbitMQ)."""
     from events.queues.keys import Keys

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from events.locks import LEADER_KEY
 from events.sql import queries
 from ops import checks
 from ops.settings import RedisRole
@@ -127,7 +126,7 @@ def _installed(connection: "psycopg.Connection[Any]") -> Iterator[Finding]:
 
 
 def _bridge(connection: "psycopg.Connection[Any]") -> Finding:
-    holder = connection.execute(queries("ops")["lock_holder"], {"key": LEADER_KEY}).fetchone()
+    holder = checks.leader(connection)
     if holder is None:
         return Finding("bridge", False, "no bridge leads", "Start one: `mbevents bridge` (or `mbevents up`).")
     pid, name, address, since = holder

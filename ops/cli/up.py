@@ -11,7 +11,6 @@ import typer
 from ops.cli.output import say
 
 if TYPE_CHECKING:
-    from ops.settings import Settings
     from ops.wiring import Runtime
 
 READY_SECONDS = 60.0
@@ -29,14 +28,17 @@ def up() -> None:
     from ops.cli.common import load_settings, told
     from ops.service import PORTS, running
     from ops.supervisor import Child, Supervisor
+    from ops.web.address import listening
     from ops.wiring import open_runtime
 
     settings = load_settings(service=True).settings
+    # Before anything is started: it would all have to end again.
+    listening(settings.web_listen).close()
     with told(settings), running("up", settings) as service, open_runtime(settings, progress=say, create=True) as parts:
         _prepare(parts)
         _tell(parts)
         children = [Child(name, [sys.executable, "-m", "ops.cli", name]) for name in ("bridge", "worker", "web")]
-        threading.Thread(target=_tell_when_ready, args=(settings, service.stop), daemon=True).start()
+        threading.Thread(target=_tell_when_ready, args=(parts, service.stop), daemon=True).start()
         hopeless = Supervisor(children).run(service.stop, {**os.environ, PORTS: "2"})
         say("Stopped.")
         raise typer.Exit(service.exit_code if hopeless is None else hopeless)
@@ -69,17 +71,36 @@ def _tell(parts: "Runtime") -> None:
     say(f"Web: http://{parts.settings.web_listen}/metrics, /healthz, /readyz")
 
 
-def _tell_when_ready(settings: "Settings", stop: threading.Event) -> None:
-    import urllib.error
-    import urllib.request
-
+def _tell_when_ready(parts: "Runtime", stop: threading.Event) -> None:
     began = time.monotonic()
     while not stop.wait(0.2):
-        try:
-            with urllib.request.urlopen(f"http://{settings.web_listen}/readyz", timeout=5):
-                say(f"Running after {time.monotonic() - began:.1f} s. Ctrl-C ends it.")
-                return
-        except (urllib.error.URLError, OSError):
-            if time.monotonic() - began > READY_SECONDS:
-                say(f"Still not ready after {READY_SECONDS:.0f} s: `mbevents doctor` says what is missing.")
-                return
+        if _ready(parts):
+            say(f"Running after {time.monotonic() - began:.1f} s. Ctrl-C ends it.")
+            return
+        if time.monotonic() - began > READY_SECONDS:
+            say(f"Still not ready after {READY_SECONDS:.0f} s: `mbevents doctor` says what is missing.")
+            return
+
+
+def _ready(parts: "Runtime") -> bool:
+    """Whether a bridge leads, a worker lives and the web process says that it is ready."""
+    import http.client
+
+    from ops import checks
+    from ops.urls import parsed_listen
+
+    # Not by urllib, which would ask a proxy that the environment names.
+    web = http.client.HTTPConnection(*parsed_listen(parts.settings.web_listen), timeout=5)
+    try:
+        web.request("GET", "/readyz")
+        if web.getresponse().status != http.HTTPStatus.OK:
+            return False
+        with checks.connected(parts) as connection:
+            if checks.leader(connection) is None:
+                return False
+        return checks.workers_alive(parts) != 0
+    except Exception:
+        # Each kind of server has errors of its own, and any of them means: not yet.
+        return False
+    finally:
+        web.close()

@@ -11,12 +11,11 @@ import uvicorn
 from fastapi import FastAPI, Response
 from fastapi.concurrency import run_in_threadpool
 
-from events.errors import UsageError
 from ops import metrics
 from ops.checks import database_check, redis_check, system_samples
 from ops.settings import RedisRole
-from ops.urls import parsed_listen
 from ops.version import version
+from ops.web.address import listening
 from ops.web.health import Answer, Health
 
 if TYPE_CHECKING:
@@ -61,9 +60,9 @@ def serve(runtime: "Runtime", service: "Service") -> None:
         },
     )
     app = make_app(health, lambda: metrics.page(service.registry))
-    host, port = parsed_listen(service.settings.web_listen)
-    with _listening(host, port) as listener:
-        log.info("web_listens", host=host, port=listener.getsockname()[1])
+    with listening(service.settings.web_listen) as listener:
+        host, port, *_ = listener.getsockname()
+        log.info("web_listens", host=host, port=port)
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -89,21 +88,6 @@ async def _run(server: _Server, listener: socket.socket, service: "Service") -> 
     server.should_exit = True
     with suppress(asyncio.CancelledError):
         await serving
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise UsageError(
-            f"WEB_LISTEN: cannot listen on {host}:{port}: {error.strerror}. Set another address."
-        ) from None
-    listener.listen(128)
-    return listener
 
 
 def _response(answer: Answer) -> Response:

@@ -50,6 +50,28 @@ def test_everything_comes_up_from_nothing_works_and_leaves_nothing(used: Home) -
     assert wait_until(lambda: used.processes() == []), used.processes()
 
 
+def test_a_second_up_at_the_same_address_starts_nothing_and_says_what_to_do(home: Home) -> None:
+    first = home.start("up")
+    first.wait_for(RUNNING)
+    second = home.run("up")
+    assert second.code == 2
+    assert f"WEB_LISTEN: cannot listen on {home.web}: Address already in use." in second.err
+    assert "end it; or set WEB_LISTEN to another address" in second.err
+    assert "PostgreSQL:" not in second.err
+    assert first.end() == 130
+
+
+def test_up_runs_when_a_bridge_leads_and_a_worker_lives(home: Home) -> None:
+    # A proxy that the environment names is not to be asked about an address of our own.
+    up = home.start("up", environment={"http_proxy": "http://127.0.0.1:1", "no_proxy": ""})
+    up.wait_for(RUNNING)
+    before, _, _ = up.err.partition(RUNNING)
+    assert "bridge_leads" in before
+    assert "worker_started" in before
+    assert "web_listens" in before
+    assert up.end() == 130
+
+
 def test_a_child_that_is_killed_is_started_again(home: Home) -> None:
     up = home.start("up")
     up.wait_for(RUNNING)

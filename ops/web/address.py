@@ -1,0 +1,25 @@
+"""The address of the web process."""
+
+import errno
+import socket
+
+from events.errors import UsageError
+from ops.urls import parsed_listen
+
+
+def listening(address: str) -> socket.socket:
+    """A socket that listens on WEB_LISTEN. Raises UsageError when the address cannot be had."""
+    host, port = parsed_listen(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        advice = "Set another address."
+        if error.errno == errno.EADDRINUSE:
+            advice = "If another `mbevents up` or `mbevents web` runs, end it; or set WEB_LISTEN to another address."
+        raise UsageError(f"WEB_LISTEN: cannot listen on {address}: {error.strerror}. {advice}") from None
+    return listener
