@@ -3,6 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Lock a folder, and run a command that holds the lock until it ends, however it ends.
+HOLD := import fcntl, os, sys; \
+	os.makedirs(sys.argv[1], exist_ok=True); \
+	folder = os.open(sys.argv[1], os.O_RDONLY); \
+	fcntl.flock(folder, fcntl.LOCK_EX); \
+	os.set_inheritable(folder, True); \
+	os.execvp(sys.argv[2], sys.argv[2:])
 
 .PHONY: help demo test up lint format lock generate clean
 .DEFAULT_GOAL := help
@@ -10,13 +17,19 @@ READY := $(VENV)/.ready
 help: ## this list
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
+# Of two that set up at once, one waits at the lock and then finds it done.
+ifndef LOCKED
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mbevents needs Python 3.11 or newer; $(PYTHON) is `$(PYTHON) --version`. Try: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
 	@echo "Setting up $(VENV) (once; about a minute)…" >&2
+	@$(PYTHON) -c '$(HOLD)' $(VENV) $(MAKE) -s LOCKED=1 $@
+else
+$(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+endif
 
 demo: $(READY) ## real MusicBrainz edits, from commit to their effects (start here)
 	@$(BIN)/mbevents demo $(ARGS)
