@@ -12,6 +12,7 @@ from ops.stack.control import LOCK_SECONDS
 from ops.stack.errors import EmbeddedServerError, disk_full
 from ops.stack.keeper import KEPT
 from ops.stack.locks import FileLock
+from ops.stack.place import folder_of
 from ops.stack.postgres import EmbeddedPostgres, make_home
 from ops.stack.redis import EmbeddedRedis
 
@@ -79,7 +80,7 @@ def start(
     progress: Callable[[str], None] = lambda _: None,
 ) -> Stack:
     """Start what is asked for in `home`, or use what already runs there. `durable=False` is for tests."""
-    home = home.absolute()
+    home = folder_of(home)
     make_home(home)
     with FileLock(home / "start.lock").held(LOCK_SECONDS):
         database = EmbeddedPostgres(home, durable=durable, progress=progress) if postgres else None

@@ -14,7 +14,7 @@ from ops.stack import processes
 from ops.stack.errors import EmbeddedServerError
 from ops.stack.keeper import KEPT
 from ops.stack.locks import FileLock
-from ops.stack.place import outside_of
+from ops.stack.place import folder_of, outside_of
 from ops.stack.postgres import EmbeddedPostgres
 from ops.stack.redis import EmbeddedRedis
 
@@ -35,7 +35,8 @@ class Status:
 
 def data_folder(home: Path) -> Path | None:
     """Where a home's PostgreSQL has its data, if they were ever made."""
-    for folder in (home.absolute(), outside_of(home.absolute())):
+    home = folder_of(home)
+    for folder in (home, outside_of(home)):
         if (folder / "postgres").exists():
             return folder / "postgres"
     return None
@@ -43,7 +44,7 @@ def data_folder(home: Path) -> Path | None:
 
 def status(home: Path) -> Status:
     """Look, and change nothing."""
-    home = home.absolute()
+    home = folder_of(home)
     data = data_folder(home)
     if not home.exists():
         return Status(home, data, None, None, kept=False, in_use=False)
@@ -56,7 +57,7 @@ def status(home: Path) -> Status:
 
 def stop(home: Path) -> bool:
     """Stop servers that were started to stay; True if any ran. Raises while other processes use them."""
-    home = home.absolute()
+    home = folder_of(home)
     if not home.exists():
         return False
     with FileLock(home / "start.lock").held(LOCK_SECONDS):
@@ -93,7 +94,7 @@ OURS = (
 
 def destroy(home: Path, progress: Callable[[str], None] = lambda _: None) -> bool:
     """Stop the servers and remove all that they made; True if there was anything. What others put there stays."""
-    home = home.absolute()
+    home = folder_of(home)
     outside = outside_of(home)
     if not home.exists() and not outside.exists():
         return False

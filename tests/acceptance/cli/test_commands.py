@@ -75,6 +75,21 @@ def test_servers_that_are_away_are_exit_code_6_without_the_password(fresh: Home,
     assert "Traceback" not in done.err
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["up", "stack start", "stack status", "stack stop", "stack destroy", "stack destroy --yes", "events list"],
+)
+def test_a_home_that_is_a_file_is_exit_code_2_and_the_file_stays(fresh: Home, command: str) -> None:
+    file = fresh.folder.with_name("file")
+    file.write_text("precious")
+    done = fresh.run(*command.split(), environment={"MBEVENTS_HOME": str(file)})
+    assert (done.code, done.out) == (2, "")
+    assert done.err == (
+        f"mbevents: {file} cannot be the servers' home: {file} is no folder. Set MBEVENTS_HOME to a folder.\n"
+    )
+    assert file.read_text() == "precious"
+
+
 def test_nothing_is_made_by_a_question(fresh: Home) -> None:
     done = fresh.run("events", "list")
     assert (done.code, done.out) == (6, "")

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 import ops.stack
-from events.errors import VersionMismatchError
+from events.errors import UsageError, VersionMismatchError
 from ops.stack import control, place
 from ops.stack.errors import EmbeddedServerError
 from ops.stack.postgres import wheel_folder
@@ -349,8 +349,11 @@ def test_a_port_in_the_environment_is_not_the_embedded_servers(home: Path, monke
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_a_home_that_is_a_file_is_told(home: Path) -> None:
-    home.write_text("")
-    with pytest.raises(EmbeddedServerError, match="MBEVENTS_HOME"):
-        start(home)
+@pytest.mark.parametrize("below", ["", "folder"])
+def test_a_home_that_is_a_file_is_told_and_left_alone(home: Path, below: str) -> None:
+    home.write_text("precious")
+    for ask in (start, control.status, control.stop, control.destroy, control.data_folder):
+        with pytest.raises(UsageError, match=r"home is no folder\. Set MBEVENTS_HOME to a folder"):
+            ask(home / below)
+    assert home.read_text() == "precious"
     home.unlink()
