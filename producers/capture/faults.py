@@ -95,6 +95,14 @@ def _wrong_type(facts: Facts, replication_type: ReplicationType) -> Iterator[Fau
             "Set REPLICATION_TYPE=RT_MIRROR; or, to make the mirror a standalone database, run MusicBrainz's "
             "DropMirrorOnlyTriggers.sql and create its foreign keys and triggers first.",
         )
+    if facts.foreign and replication_type == "RT_STANDALONE":
+        yield Fault(
+            "foreign_standalone",
+            "REPLICATION_TYPE is RT_STANDALONE, whose captured rows are trimmed, but this database's capture is "
+            "dbmirror2's own, whose rows only its exporter deletes.",
+            "Set REPLICATION_TYPE=RT_MASTER; or, if nothing exports them, take that capture away: run MusicBrainz's "
+            f"DropAllReplicationTriggers2.sql, then `DROP FUNCTION {RECORDCHANGE}()`.",
+        )
 
 
 def _uncapturable(facts: Facts) -> Iterator[Fault]:

@@ -7,6 +7,7 @@ import pytest
 from events.errors import UsageError
 from producers.capture.service import check, install, uninstall
 from tests.integration.producers.capture.support import (
+    TRIGGERS,
     Connection,
     add_artist,
     brief,
@@ -34,11 +35,11 @@ def source(connection: Connection) -> str:
 
 def test_it_is_used_as_it_is_and_nothing_is_captured_twice(theirs: Connection) -> None:
     before = source(theirs)
-    plan = install(theirs)
+    plan = install(theirs, replication_type="RT_MASTER")
     assert plan.foreign
     assert not any("reptg2" in line or "dbmirror2.pending_data" in line for line in plan.lines)
     assert source(theirs) == before
-    report = check(theirs)
+    report = check(theirs, replication_type="RT_MASTER")
     assert report.ok
     assert report.foreign
     add_artist(theirs)
@@ -46,7 +47,7 @@ def test_it_is_used_as_it_is_and_nothing_is_captured_twice(theirs: Connection) -
 
 
 def test_its_transactions_wake_the_bridge_once(theirs: Connection, database: str) -> None:
-    install(theirs)
+    install(theirs, replication_type="RT_MASTER")
     with connect(database) as listening:
         listening.execute("LISTEN mbevents")
         with theirs.transaction():
@@ -56,7 +57,7 @@ def test_its_transactions_wake_the_bridge_once(theirs: Connection, database: str
 
 
 def test_edits_and_truncates_are_told_all_the_same(theirs: Connection) -> None:
-    install(theirs)
+    install(theirs, replication_type="RT_MASTER")
     theirs.execute("INSERT INTO editor (id, name, email, password, ha1) VALUES (600, 'E', 'secret@mail', 'pw', 'ha')")
     theirs.execute("TRUNCATE artist_ipi")
     kinds = theirs.execute("SELECT kind FROM mbevents.outbox ORDER BY seqid").fetchall()
@@ -67,7 +68,7 @@ def test_edits_and_truncates_are_told_all_the_same(theirs: Connection) -> None:
 def test_only_missing_triggers_are_added(theirs: Connection) -> None:
     theirs.execute("DROP TRIGGER reptg2_artist ON artist")
     theirs.execute("DROP TRIGGER reptg2_editor ON editor")
-    plan = install(theirs)
+    plan = install(theirs, replication_type="RT_MASTER")
     assert "create trigger reptg2_… (2 tables)" in plan.lines
     with theirs.transaction():
         add_artist(theirs)
@@ -76,6 +77,21 @@ def test_only_missing_triggers_are_added(theirs: Connection) -> None:
     assert brief(theirs) == [("artist_meta", "i"), ("artist", "i"), ("editor", "i"), ("editor", "u")]
     assert "s@mail" not in str(pending(theirs))
     assert value(theirs, "SELECT count(*) FROM dbmirror2.pending_ts") == 1
+
+
+def test_a_standalone_database_is_refused_until_it_is_a_master_or_the_capture_is_gone(theirs: Connection) -> None:
+    before = everything(theirs)
+    with pytest.raises(UsageError, match=r"only its exporter deletes.*REPLICATION_TYPE=RT_MASTER"):
+        install(theirs, replication_type="RT_STANDALONE")
+    assert everything(theirs) == before
+    install(theirs, replication_type="RT_MASTER")
+    assert [each.code for each in check(theirs, replication_type="RT_STANDALONE").faults] == ["foreign_standalone"]
+    uninstall(theirs)
+    # What the fault's fix says, which is all of DropAllReplicationTriggers2.sql.
+    run_scripts(theirs, *(name.replace("Create", "Drop") for name in TRIGGERS.values()))
+    theirs.execute("DROP FUNCTION dbmirror2.recordchange()")
+    assert not install(theirs, replication_type="RT_STANDALONE").foreign
+    assert check(theirs, replication_type="RT_STANDALONE").ok
 
 
 def test_tables_without_its_function_are_used_too(theirs: Connection) -> None:
@@ -90,7 +106,7 @@ def test_tables_without_its_function_are_used_too(theirs: Connection) -> None:
 
 def test_uninstall_leaves_it_as_it_was(theirs: Connection) -> None:
     before = everything(theirs)
-    install(theirs)
+    install(theirs, replication_type="RT_MASTER")
     assert uninstall(theirs).done
     assert everything(theirs) == before
     add_artist(theirs)
@@ -98,7 +114,7 @@ def test_uninstall_leaves_it_as_it_was(theirs: Connection) -> None:
 
 
 def test_uninstall_does_not_ask_about_changes_that_are_not_ours(theirs: Connection) -> None:
-    install(theirs)
+    install(theirs, replication_type="RT_MASTER")
     add_artist(theirs)
     assert uninstall(theirs).done
     assert len(pending(theirs)) == 2
@@ -108,9 +124,9 @@ def test_editors_in_clear_are_refused_until_its_own_script_mends_it(database: st
     with connect(database) as connection:
         install_dbmirror2(connection, sanitize=False)
         with pytest.raises(UsageError, match=r"CreateCustomReplicationTriggers2\.sql"):
-            install(connection)
+            install(connection, replication_type="RT_MASTER")
         run_scripts(connection, "CreateCustomReplicationTriggers2")
-        assert install(connection).foreign
+        assert install(connection, replication_type="RT_MASTER").foreign
 
 
 def test_a_pending_data_of_somebody_else_is_refused(database: str) -> None:

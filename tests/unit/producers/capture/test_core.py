@@ -158,20 +158,30 @@ def test_functions_that_were_changed_or_are_older_are_replaced() -> None:
     assert [step.name for step in plan_install(older, "RT_MASTER", DEFINITIONS).steps][:1] == [RECORDCHANGE]
 
 
-def test_a_capture_that_is_there_is_used_and_wakes_the_bridge() -> None:
-    theirs = Trigger("musicbrainz.artist", "reptg2_artist", RECORDCHANGE, "O", EVERY_CHANGE)
-    facts = a_database(
+def with_dbmirror2() -> Facts:
+    """A database that dbmirror2 captures."""
+    return a_database(
         functions={RECORDCHANGE: "theirs"},
         relations=frozenset({"dbmirror2.pending_data", "dbmirror2.pending_ts", "dbmirror2.pending_keys"}),
         schemas=frozenset({"musicbrainz", "dbmirror2"}),
         pending_columns=PENDING_COLUMNS,
-        triggers=(theirs,),
+        triggers=(Trigger("musicbrainz.artist", "reptg2_artist", RECORDCHANGE, "O", EVERY_CHANGE),),
     )
-    plan = plan_install(facts, "RT_MASTER", DEFINITIONS)
+
+
+def test_a_capture_that_is_there_is_used_and_wakes_the_bridge() -> None:
+    plan = plan_install(with_dbmirror2(), "RT_MASTER", DEFINITIONS)
     assert plan.foreign
     assert RECORDCHANGE not in [step.name for step in plan.steps]
     assert triggers_of(plan)["musicbrainz.artist"] == ["mbevents_truncate"]
     assert triggers_of(plan)["dbmirror2.pending_ts"] == ["mbevents_hint"]
+
+
+def test_a_capture_that_is_there_is_refused_where_captured_rows_are_trimmed() -> None:
+    with pytest.raises(UsageError, match="Set REPLICATION_TYPE=RT_MASTER"):
+        plan_install(with_dbmirror2(), "RT_STANDALONE", DEFINITIONS)
+    found = report(with_dbmirror2(), "RT_STANDALONE", DEFINITIONS)
+    assert [fault.code for fault in found.faults] == ["foreign_standalone"]
 
 
 def test_a_capture_of_only_some_changes_counts_as_none() -> None:
