@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="What is installed in the database.", no_args_is_help=True)
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print the plan.")]
-LockTimeout = Annotated[float, typer.Option(min=0.1, help="Seconds to wait for tables that others write to.")]
+LockTimeout = Annotated[float, typer.Option(min=0.1, help="Seconds to wait for tables that others use.")]
 Discard = Annotated[bool, typer.Option("--discard", help="Also throw away changes and work that nobody did yet.")]
 
 
@@ -72,7 +72,14 @@ def check(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def uninstall(dry_run: DryRun = False, discard: Discard = False, yes: Yes = False, as_json: AsJson = False) -> None:
+def uninstall(
+    *,
+    dry_run: DryRun = False,
+    discard: Discard = False,
+    lock_timeout: LockTimeout = 10.0,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
     """Take away what is ours.
 
     Capture, the event log, ledger and dead letters; never what was there before, and no row of MusicBrainz.
@@ -82,7 +89,7 @@ def uninstall(dry_run: DryRun = False, discard: Discard = False, yes: Yes = Fals
     with runtime(redis=False) as parts, parts.connection() as connection:
         if not dry_run:
             confirm(yes, f"This takes the event log and all that is ours out of {connection.info.dbname}.")
-        plan = service.uninstall(connection, discard=discard, dry_run=dry_run)
+        plan = service.uninstall(connection, discard=discard, dry_run=dry_run, lock_timeout=lock_timeout)
         _print(plan, dry_run, as_json, f"Taken out of {connection.info.dbname}", "There is nothing of ours.")
 
 

@@ -32,7 +32,7 @@ _OBJECT = re.compile(r"^CREATE (?:OR REPLACE )?(?:TABLE|FUNCTION) (?:IF NOT EXIS
 
 
 class LockedError(MbeventsError):
-    """Tables could not be locked: somebody writes to them."""
+    """Tables could not be locked: somebody uses them."""
 
 
 @cache
@@ -91,6 +91,8 @@ def claim(connection: Connection, seconds: float) -> None:
 
 def lock(connection: Connection, tables: Sequence[str], mode: str, seconds: float) -> None:
     """Lock all tables or none. Never waits for one while it holds others: editors would wait for us, or deadlock."""
+    # For what comes once they are locked: what is ours must not be waited for, or every editor waits with us.
+    connection.execute("SET LOCAL lock_timeout = '2s'")
     if not tables:
         return
     statement = f"LOCK TABLE {', '.join(tables)} IN {mode} MODE NOWAIT".encode()
@@ -101,7 +103,7 @@ def lock(connection: Connection, tables: Sequence[str], mode: str, seconds: floa
                 connection.execute(statement)
         except psycopg.errors.LockNotAvailable:
             if time.monotonic() > deadline:
-                raise LockedError(_in_the_way(connection, tables, seconds)) from None
+                raise LockedError(_in_the_way(connection, tables, mode, seconds)) from None
         else:
             return
         time.sleep(random.uniform(0.01, 0.1))
@@ -114,13 +116,11 @@ def leader(connection: Connection) -> int | None:
 
 
 def carry_out(connection: Connection, plan: Plan) -> None:
-    """Do the steps and record what was made, in the caller's transaction."""
+    """Do the steps and record what was made, in the caller's transaction, once the plan's tables are locked."""
     # Names in the scripts are qualified; this keeps what PostgreSQL says of functions the same in every session.
     connection.execute("SET LOCAL search_path = pg_catalog, pg_temp")
     # `already exists, skipping` is no news.
     connection.execute("SET LOCAL client_min_messages = warning")
-    # All tables of MusicBrainz are locked by now: what is ours must not be waited for, or every editor waits with us.
-    connection.execute("SET LOCAL lock_timeout = '2s'")
     for step in plan.steps:
         connection.execute(step.statement.encode())
     made = [step for step in plan.steps if step.made is not None]
@@ -134,7 +134,7 @@ def carry_out(connection: Connection, plan: Plan) -> None:
 
 
 def unread(connection: Connection, facts: Facts) -> list[str]:
-    """What would be lost with an uninstall, in words."""
+    """What would be lost with an uninstall, in words; counted once nobody can add to it."""
     counted = {
         "unread_pending": ("dbmirror2.pending_data", "captured changes that no packet or event tells of"),
         "unread_outbox": ("mbevents.outbox", "changes of edits, votes, notes and editors that are not events yet"),
@@ -180,6 +180,11 @@ def told(doing: str) -> Iterator[None]:
         raise UsageError(
             f"Cannot {doing}: the server or session is read-only (a standby?). Use the primary's address."
         ) from error
+    except psycopg.errors.LockNotAvailable as error:
+        raise LockedError(
+            f"Cannot {doing}: another session has locked tables of mbevents. Nothing was changed; try again when it "
+            "has ended."
+        ) from error
     except psycopg.OperationalError as error:
         raise UnreachableError(f"Cannot {doing}: {str(error).strip()}. Nothing was changed; try again.") from error
     except psycopg.Error as error:
@@ -197,8 +202,8 @@ def _columns(connection: Connection, table: str) -> frozenset[str]:
     return frozenset(name for (name,) in _rows(connection, "columns", table=table))
 
 
-def _in_the_way(connection: Connection, tables: Sequence[str], seconds: float) -> str:
-    found = _rows(connection, "in_the_way", tables=list(tables))
+def _in_the_way(connection: Connection, tables: Sequence[str], mode: str, seconds: float) -> str:
+    found = _rows(connection, "in_the_way", tables=list(tables), readers=mode == "ACCESS EXCLUSIVE")
     who = "; ".join(
         f"pid {pid} ({user}, {state}) holds {table}" + (f" for {age:.0f} s" if age is not None else "")
         for pid, user, state, age, table in found

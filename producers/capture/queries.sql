@@ -71,13 +71,14 @@ WHERE locktype = 'advisory' AND granted AND classid = %(high)s::bigint::oid AND 
   AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
 
 -- name: in_the_way
--- Sessions that hold locks on these tables (as quoted names), those that have for longest first.
+-- Sessions that hold locks on these tables (as quoted names), those that have for longest first; those that only read
+-- are in the way of nothing but ACCESS EXCLUSIVE.
 SELECT a.pid, a.usename, coalesce(a.state, 'unknown'), extract(epoch FROM clock_timestamp() - a.xact_start)::float8,
        min(l.relation::regclass::text)
 FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
 WHERE l.locktype = 'relation' AND l.granted AND l.pid <> pg_backend_pid()
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-  AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')
+  AND (%(readers)s OR l.mode NOT IN ('AccessShareLock', 'RowShareLock'))
   AND l.relation = ANY (SELECT to_regclass(name) FROM unnest(%(tables)s::text[]) AS given (name))
 GROUP BY 1, 2, 3, 4
 ORDER BY 4 DESC NULLS LAST LIMIT 3;

@@ -58,6 +58,7 @@ def uninstall(
 ) -> Plan:
     """Take away what is ours, with the event log; the plan that was carried out, or would be.
 
+    All tables are locked for the moment that it takes, also against readers, or none: `lock_timeout` as for `install`.
     Refuses (UsageError) when captured changes, tasks or dead letters would be lost, unless told to `discard` them.
     """
     with adapters.connected(where) as connection, adapters.told("uninstall"), connection.transaction():

@@ -133,6 +133,27 @@ def test_uninstall_keeps_what_was_not_read_until_told_to_discard_it(ready: Conne
     assert uninstall(ready, discard=True).done
 
 
+def test_a_reader_in_the_way_of_uninstall_is_named_and_nobody_waits(ready: Connection) -> None:
+    with connect(ready.info.dsn) as reader:
+        with reader.transaction():
+            reader.execute("SELECT * FROM musicbrainz.artist LIMIT 1")
+            with pytest.raises(LockedError, match=rf"pid {reader.info.backend_pid} \(.*\) holds \S*artist "):
+                uninstall(ready, lock_timeout=0.2)
+            # Nothing is held by then: a writer goes through.
+            add_artist(ready)
+        assert check(ready).ok
+        assert uninstall(ready, discard=True, lock_timeout=0.2).done
+
+
+def test_what_uninstall_counts_is_not_waited_for_while_everything_is_locked(ready: Connection) -> None:
+    with connect(ready.info.dsn) as other:
+        other.execute("BEGIN; LOCK TABLE mbevents.task")
+        with pytest.raises(LockedError, match="another session has locked tables of mbevents"):
+            uninstall(ready)
+        other.execute("ROLLBACK")
+    assert check(ready).ok
+
+
 def test_uninstall_spares_views_of_others(ready: Connection) -> None:
     ready.execute("CREATE VIEW public.latest AS SELECT * FROM mbevents.event")
     with pytest.raises(UsageError, match=r"public\.latest"):
