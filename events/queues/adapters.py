@@ -40,8 +40,8 @@ class PostgresDeadLetters:
         with self._connect() as connection, connection.cursor(row_factory=class_row(DeadLetter)) as cursor:
             return cursor.execute(self._sql["list"], {**_narrow(which), "limit": limit, "below": below}).fetchall()
 
-    def count(self, which: Filter) -> int:
-        return self._number("count", _narrow(which))
+    def count(self, which: Filter, *, decoded: bool = False) -> int:
+        return self._number("count", {**_narrow(which), "decoded": decoded})
 
     def show(self, letter_id: int) -> DeadLetter | None:
         with self._connect() as connection, connection.cursor(row_factory=class_row(DeadLetter)) as cursor:

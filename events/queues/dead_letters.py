@@ -30,7 +30,7 @@ class DeadLetterStore(Protocol):
     """Where dead letters are kept."""
 
     def page(self, which: Filter, *, limit: int, below: int | None) -> list[DeadLetter]: ...
-    def count(self, which: Filter) -> int: ...
+    def count(self, which: Filter, *, decoded: bool = False) -> int: ...
     def show(self, letter_id: int) -> DeadLetter | None: ...
     def newest(self) -> int: ...
     def take_to_retry(self, which: Filter, *, above: int, newest: int, limit: int) -> AbstractContextManager[Batch]: ...
@@ -50,6 +50,10 @@ class DeadLetters:
 
     def count(self, which: Filter | None = None) -> int:
         return self._store.count(which or Filter())
+
+    def count_retriable(self, which: Filter) -> int:
+        """How many `retry` would enqueue: what is no message can only be discarded."""
+        return self._store.count(which, decoded=True)
 
     def show(self, letter_id: int) -> DeadLetter:
         """One with its message. Raises NotFoundError."""

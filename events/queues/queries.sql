@@ -28,7 +28,8 @@ LIMIT %(limit)s;
 -- name: count
 SELECT count(*)
 FROM mbevents.dead_letter
-WHERE (%(ids)s::bigint[] IS NULL OR id = ANY (%(ids)s))
+WHERE (NOT %(decoded)s OR message IS NOT NULL)
+  AND (%(ids)s::bigint[] IS NULL OR id = ANY (%(ids)s))
   AND (%(queue)s::text IS NULL OR queue = %(queue)s)
   AND (%(actor)s::text IS NULL OR actor = %(actor)s)
   AND (%(died_before)s::timestamptz IS NULL OR died_at < %(died_before)s)

@@ -145,6 +145,13 @@ def optional_moment(text: str | None) -> datetime | None:
     return None if text is None else moment(text)
 
 
+def comparable(text: str | None) -> str | None:
+    """For text that is compared with what PostgreSQL has: bytes that are not UTF-8, and NUL, are nowhere in it."""
+    if text is not None and ("\0" in text or any("\ud800" <= each <= "\udfff" for each in text)):
+        raise typer.BadParameter("it must be UTF-8 without NUL.")
+    return text
+
+
 def event_names(names: list[str] | None) -> list[str] | None:
     """Names of event types as the catalogue has them. Raises NotFoundError."""
     from events.catalogue import event_type

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from events.errors import NotFoundError, UsageError
-from ops.cli.common import AsJson, Yes, confirm, event_names, moment, optional_moment, plural, runtime
+from ops.cli.common import AsJson, Yes, comparable, confirm, event_names, moment, optional_moment, plural, runtime
 from ops.cli.output import put_json, put_line_json, put_now, put_table, say
 
 if TYPE_CHECKING:
@@ -15,6 +15,10 @@ app = typer.Typer(help="The events: read, followed, told again.", no_args_is_hel
 
 Types = Annotated[list[str] | None, typer.Option("--type", help="Only this type, like edit.opened; may be repeated.")]
 Since = Annotated[str | None, typer.Option(help="Only what was logged since: 2h, 7d, 2026-05-01T12:00.")]
+Subject = Annotated[
+    str | None, typer.Option(help="Only about this, like artist/<mbid> or edit/123.", callback=comparable)
+]
+Name = Annotated[str, typer.Argument(help="An event's id or position.", callback=comparable)]
 Limit = Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")]
 
 
@@ -23,7 +27,7 @@ def list_events(
     *,
     types: Types = None,
     since: Since = None,
-    subject: Annotated[str | None, typer.Option(help="Only about this, like artist/<mbid> or edit/123.")] = None,
+    subject: Subject = None,
     after: Annotated[int | None, typer.Option(min=0, help="Those behind this position, oldest first.")] = None,
     limit: Limit = 50,
     as_json: AsJson = False,
@@ -49,7 +53,7 @@ def list_events(
 
 
 @app.command()
-def show(event: Annotated[str, typer.Argument(help="An event's id or position.")], as_json: AsJson = False) -> None:
+def show(event: Name, as_json: AsJson = False) -> None:
     """Print one event with its data."""
     from events.log import service as log
 

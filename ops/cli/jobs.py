@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from events.errors import NotFoundError, UsageError
-from ops.cli.common import AsJson, Yes, confirm, optional_moment, plural, runtime
+from ops.cli.common import AsJson, Yes, comparable, confirm, optional_moment, plural, runtime
 from ops.cli.output import put, put_json, put_table, say
 
 if TYPE_CHECKING:
@@ -13,12 +13,14 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Work that failed for good: dead letters.", no_args_is_help=True)
 
-Queue = Annotated[str | None, typer.Option(help="Only of this queue.")]
-Actor = Annotated[str | None, typer.Option(help="Only of this actor.")]
+MAX_ID = 2**63 - 1
+Queue = Annotated[str | None, typer.Option(help="Only of this queue.", callback=comparable)]
+Actor = Annotated[str | None, typer.Option(help="Only of this actor.", callback=comparable)]
 Before = Annotated[str | None, typer.Option(help="Only what died before: 2h, 7d, 2026-05-01T12:00.")]
 After = Annotated[str | None, typer.Option(help="Only what died after.")]
-Below = Annotated[int | None, typer.Option(help="Those with a smaller id: the next page.", min=0, max=2**63 - 1)]
-Ids = Annotated[list[int] | None, typer.Argument(help="Dead letters by id.", min=0, max=2**63 - 1)]
+Below = Annotated[int | None, typer.Option(help="Those with a smaller id: the next page.", min=0, max=MAX_ID)]
+Ids = Annotated[list[int] | None, typer.Argument(help="Dead letters by id.", min=0, max=MAX_ID)]
+Id = Annotated[int, typer.Argument(help="A dead letter's id.", min=0, max=MAX_ID)]
 All = Annotated[bool, typer.Option("--all", help="All of them.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say how many it would be.")]
 ERROR_WIDTH = 100
@@ -51,7 +53,7 @@ def list_jobs(
 
 
 @app.command()
-def show(job: Annotated[int, typer.Argument(help="A dead letter's id.")], as_json: AsJson = False) -> None:
+def show(job: Id, as_json: AsJson = False) -> None:
     """Print one with its whole error and its message."""
     with runtime() as parts:
         letter = parts.dead_letters.show(job)
@@ -82,8 +84,11 @@ def retry(
     """
     which = _chosen(ids=ids, queue=queue, actor=actor, before=before, after=after, everything=everything)
     with runtime() as parts:
-        number = parts.dead_letters.count(which) if dry_run else parts.dead_letters.retry(which)
+        letters = parts.dead_letters
+        number = letters.count_retriable(which) if dry_run else letters.retry(which)
         if number == 0 and ids and not dry_run:
+            if letters.count(which):
+                raise UsageError("No worker can read what these letters hold: they can only be discarded.")
             raise NotFoundError("There are no such dead letters: they were retried or discarded, or never were.")
     _tell("retried", number, dry_run, as_json)
 

@@ -183,6 +183,22 @@ def test_dead_letters_are_looked_at_retried_and_discarded(home: Home) -> None:
     assert json.loads(home.run("jobs", "list", "--json").out)["total"] == 0
 
 
+def test_what_no_worker_can_read_can_only_be_discarded(home: Home) -> None:
+    (readable,) = bury(home)
+    with home.connect() as connection:
+        row = connection.execute(
+            "INSERT INTO mbevents.dead_letter (delivery_id, queue, raw, error) "
+            "VALUES (gen_random_uuid()::text, 'caches', '\\xff', 'it is not JSON') RETURNING id"
+        ).fetchone()
+    assert row is not None
+    unreadable = str(row[0])
+    assert "1 dead letter would be retried." in home.run("jobs", "retry", "--all", "--dry-run").err
+    refused = home.run("jobs", "retry", unreadable)
+    assert refused.code == 2
+    assert "they can only be discarded" in refused.err
+    assert "2 dead letters discarded." in home.run("jobs", "discard", unreadable, str(readable), "--yes").err
+
+
 def test_installing_is_told_before_repeatable_and_taken_back(home: Home) -> None:
     home.run("bridge", "--drain")
     home.run("worker", "--drain")

@@ -98,6 +98,7 @@ class StoreSuite(ABC):
 
     def test_what_is_no_message_stays_when_all_are_retried_and_goes_when_all_are_discarded(self) -> None:
         jobs, sent = self.jobs(unreadable(0), letter(1), unreadable(2))
+        assert (jobs.count(Filter()), jobs.count_retriable(Filter())) == (3, 1)
         assert jobs.retry(Filter()) == 1
         assert len(sent) == 1
         assert jobs.discard(Filter()) == 2

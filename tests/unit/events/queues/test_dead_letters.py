@@ -22,8 +22,8 @@ class MemoryStore:
         found = [each for each in reversed(self._matching(which)) if below is None or each.id < below]
         return [DeadLetter(**{**_fields(each), "message": None, "raw": None}) for each in found[:limit]]
 
-    def count(self, which: Filter) -> int:
-        return len(self._matching(which))
+    def count(self, which: Filter, *, decoded: bool = False) -> int:
+        return sum(not decoded or each.message is not None for each in self._matching(which))
 
     def show(self, letter_id: int) -> DeadLetter | None:
         return next((each for each in self._rows if each.id == letter_id), None)
