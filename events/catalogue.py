@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from pydantic import BaseModel
 
-from events.errors import NotFoundError
+from events.errors import UsageError
 from schemas.artwork import ArtworkChanged, ArtworkMoved, ArtworkRemoved
 from schemas.cache import CacheInvalidated
 from schemas.edit import EditClosed, EditNoted, EditOpened, EditVoted
@@ -84,13 +84,13 @@ ACTORS: Mapping[str, ActorSpec] = MappingProxyType(
 
 
 def event_type(name: str) -> EventType:
-    """The type of that name. Raises NotFoundError."""
+    """The type of that name. Raises UsageError."""
     try:
         return EVENT_TYPES[name]
     except KeyError:
-        raise NotFoundError(f"There is no event type {name!r}. There are: {', '.join(EVENT_TYPES)}.") from None
+        raise UsageError(f"There is no event type {name!r}. There are: {', '.join(EVENT_TYPES)}.") from None
 
 
 def actors_for(name: str) -> tuple[ActorSpec, ...]:
-    """The actors that work on events of that type. Raises NotFoundError."""
+    """The actors that work on events of that type. Raises UsageError."""
     return event_type(name).actors

@@ -153,7 +153,7 @@ def comparable(text: str | None) -> str | None:
 
 
 def event_names(names: list[str] | None) -> list[str] | None:
-    """Names of event types as the catalogue has them. Raises NotFoundError."""
+    """Names of event types as the catalogue has them. Raises UsageError."""
     from events.catalogue import event_type
 
     return [event_type(name).name for name in names] if names else None

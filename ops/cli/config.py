@@ -1,5 +1,7 @@
 """`mbevents config` and `mbevents version`."""
 
+from typing import Annotated
+
 import typer
 
 from ops.cli.common import AsJson
@@ -9,6 +11,7 @@ from ops.cli.output import put, put_json, put_table
 def register(app: typer.Typer) -> None:
     app.command()(config)
     app.command()(version)
+    app.callback()(options)
 
 
 def config(as_json: AsJson = False) -> None:
@@ -33,3 +36,17 @@ def version(as_json: AsJson = False) -> None:
         put_json({"version": release()})
     else:
         put(release())
+
+
+def _put_version(asked: bool) -> None:
+    if asked:
+        version()
+        raise typer.Exit
+
+
+def options(
+    _: Annotated[
+        bool, typer.Option("--version", help="Print the release and end.", is_eager=True, callback=_put_version)
+    ] = False,
+) -> None:
+    """What goes before a command."""

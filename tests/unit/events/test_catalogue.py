@@ -4,7 +4,7 @@ import pytest
 
 from events.catalogue import ACTORS, EVENT_TYPES, actors_for, event_type
 from events.channels import editor_channel, event_channel
-from events.errors import NotFoundError
+from events.errors import UsageError
 from schemas.envelope import short_name
 from schemas.values import Payload
 
@@ -38,7 +38,7 @@ def test_what_changes_an_entity_invalidates_caches_by_ledger() -> None:
 
 
 def test_an_unknown_type_is_told_with_those_that_there_are() -> None:
-    with pytest.raises(NotFoundError, match=r"'entity\.exploded'.*entity\.updated"):
+    with pytest.raises(UsageError, match=r"'entity\.exploded'.*entity\.updated"):
         event_type("entity.exploded")
 
 

@@ -2,8 +2,9 @@ import sys
 
 import pytest
 
-from events.errors import NotFoundError
+from events.errors import UsageError
 from ops.cli import app
+from ops.version import version
 
 COMMANDS = (
     "", "up", "bridge", "worker", "web", "doctor", "config", "version", "db", "db init", "db install", "db check",
@@ -71,8 +72,15 @@ def test_nonsense_is_exit_code_2_and_says_what_would_make_sense(
 def test_an_error_of_ours_is_one_line_and_its_exit_code(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, "events list --type edit.opend") == NotFoundError.exit_code
+    assert run(monkeypatch, "events list --type edit.opend") == UsageError.exit_code
     assert capsys.readouterr().err.startswith("mbevents: There is no event type 'edit.opend'")
+
+
+def test_the_release_is_an_option_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "--version") == 0
+    printed = capsys.readouterr().out
+    assert run(monkeypatch, "version") == 0
+    assert capsys.readouterr().out == printed == f"{version()}\n"
 
 
 def fail() -> None:

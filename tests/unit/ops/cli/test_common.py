@@ -8,7 +8,7 @@ import pytest
 import redis
 from dramatiq.errors import ConnectionClosed
 
-from events.errors import MbeventsError, NotFoundError, UnreachableError, UsageError
+from events.errors import MbeventsError, UnreachableError, UsageError
 from ops.cli import common
 from ops.settings import Settings
 
@@ -32,7 +32,7 @@ def test_what_is_no_time_is_told_with_what_would_be(text: str) -> None:
 def test_event_types_are_those_of_the_catalogue() -> None:
     assert common.event_names(None) is None
     assert common.event_names(["edit.opened"]) == ["edit.opened"]
-    with pytest.raises(NotFoundError, match=r"no event type 'edit.opend'. There are: edit.opened"):
+    with pytest.raises(UsageError, match=r"no event type 'edit.opend'. There are: edit.opened"):
         common.event_names(["edit.opend"])
 
 
