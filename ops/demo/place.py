@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISDIR
@@ -72,6 +72,13 @@ def _remove(home: Path) -> None:
     with contextlib.suppress(MbeventsError):
         control.destroy(home)
     shutil.rmtree(home, ignore_errors=True)
+
+
+def forget_libpq(environ: MutableMapping[str, str]) -> None:
+    """For the demo and the processes that inherit from it. libpq would follow PGHOSTADDR to another server, be it in
+    production, whatever host it is given."""
+    for name in [name for name in environ if name.startswith("PG")]:
+        del environ[name]
 
 
 def environment(given: Mapping[str, str], home: Path) -> dict[str, str]:

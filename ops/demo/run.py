@@ -1,5 +1,6 @@
 """The demo from its first process to its last."""
 
+import os
 import sys
 import threading
 import time
@@ -14,7 +15,7 @@ from ops.demo import faults, story
 from ops.demo.edits import Edits
 from ops.demo.effects import Audit, Step, missing, summary
 from ops.demo.observe import InterruptedDemoError, Observer
-from ops.demo.place import Processes, ProcessesError, temporary_home
+from ops.demo.place import Processes, ProcessesError, forget_libpq, temporary_home
 from ops.demo.screen import Screen
 from ops.settings import Settings
 from ops.wiring import Runtime, ensure_database, open_runtime
@@ -139,6 +140,7 @@ def main(*, as_json: bool) -> int:
     from ops.cli.output import put_json, say
     from ops.service import running
 
+    forget_libpq(os.environ)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # A terminal that cannot show an arrow is to show something else.

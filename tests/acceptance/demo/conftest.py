@@ -20,8 +20,13 @@ class Demo:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        # None of these may be looked at: the first is no server, the second no URL.
-        configured = {"DATABASE_URL": "postgresql://u@127.0.0.1:1/production", "REDIS_SERVER": "nonsense://"}
+        # None of these may be looked at: the first is no server, the second no URL, no server has the last ones.
+        configured = {
+            "DATABASE_URL": "postgresql://u@127.0.0.1:1/production",
+            "REDIS_SERVER": "nonsense://",
+            "PGOPTIONS": "-c default_transaction_read_only=on",
+            "PGHOSTADDR": "127.0.0.1",
+        }
         self._environment = {**os.environ, **configured, "TMPDIR": str(folder), "NO_COLOR": "1"}
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":

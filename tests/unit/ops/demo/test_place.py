@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.demo.place import environment, temporary_home
+from ops.demo.place import environment, forget_libpq, temporary_home
 
 
 def test_nothing_that_is_configured_reaches_the_demo_s_processes() -> None:
@@ -28,6 +28,12 @@ def test_nothing_that_is_configured_reaches_the_demo_s_processes() -> None:
         "LOG_FORMAT": "json",
         "WORKER_THREADS": "4",
     }
+
+
+def test_what_libpq_reads_from_the_environment_is_forgotten() -> None:
+    environ = {"PATH": "/bin", "PGHOSTADDR": "192.0.2.1", "PGSERVICE": "production", "PGOPTIONS": "-c work_mem=1MB"}
+    forget_libpq(environ)
+    assert environ == {"PATH": "/bin"}
 
 
 @pytest.fixture
