@@ -4,6 +4,7 @@ import time
 import urllib.request
 
 import pytest
+import redis
 
 from tests.acceptance.cli.conftest import MBEVENTS, Home, wait_until
 
@@ -120,6 +121,23 @@ def test_the_drains_do_what_is_there(home: Home) -> None:
     done = home.run("worker", "--drain", "--queues", "caches", "--threads", "2")
     assert done.code == 0, done.err
     with home.connect() as connection:
+        assert connection.execute("SELECT count(*) FROM mbevents.task WHERE state <> 'done'").fetchone() == (0,)
+
+
+def test_a_drain_does_what_the_ledger_has_after_redis_lost_everything(home: Home) -> None:
+    edit(home)
+    home.run("bridge", "--drain")
+    with home.connect() as connection, redis.Redis.from_url(home.environment["REDIS_SERVER"]) as client:
+        client.flushall()
+        with connection.transaction():
+            connection.execute("LOCK TABLE mbevents.task")
+            worker = home.start("worker", "--drain")
+            waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'mbevents.task'::regclass"
+            assert wait_until(lambda: connection.execute(waits).fetchone() != (0,)), worker.err
+            # Its look at the start takes messages of tasks as young as these to be on their way.
+            young = "UPDATE mbevents.task SET enqueued_at = clock_timestamp() WHERE state = 'queued'"
+            assert connection.execute(young).rowcount > 0
+        assert worker.process.wait(60) == 0, worker.err
         assert connection.execute("SELECT count(*) FROM mbevents.task WHERE state <> 'done'").fetchone() == (0,)
 
 
