@@ -11,10 +11,10 @@ import psycopg
 
 from events import catalogue
 from events.ledger import service as ledger
+from events.ledger.collecting import BLOCK, Work
 from events.ledger.service import NewTask
 from events.log import service as log
 from producers.bridge.publishing import Publisher
-from producers.bridge.ticker import BLOCK, Work
 from schemas.envelope import Event
 
 PAGE = 1_000

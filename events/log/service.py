@@ -43,7 +43,7 @@ def append(
     In the same transaction the caller moves the head with `advance`. The day's partition must be there.
     """
     with connection.cursor() as cursor, cursor.copy(queries("events.log")["copy"]) as copy:
-        for row, logged in _written(drafts, source, after, recorded_at):
+        for row, logged in written(drafts, source=source, after=after, recorded_at=recorded_at):
             copy.write_row(row)
             yield logged
 
@@ -52,15 +52,16 @@ def append_few(
     connection: "psycopg.Connection[Any]", drafts: Sequence[Draft], *, source: str, after: int, recorded_at: datetime
 ) -> list[Logged]:
     """As `append`, for a pipeline, in which PostgreSQL knows no COPY."""
-    written = list(_written(drafts, source, after, recorded_at))
-    for row, _ in written:
+    rows = list(written(drafts, source=source, after=after, recorded_at=recorded_at))
+    for row, _ in rows:
         connection.execute(queries("events.log")["insert"], row)
-    return [logged for _, logged in written]
+    return [logged for _, logged in rows]
 
 
-def _written(
-    drafts: Iterable[Draft], source: str, after: int, recorded_at: datetime
+def written(
+    drafts: Iterable[Draft], *, source: str, after: int, recorded_at: datetime
 ) -> Iterator[tuple[tuple[Any, ...], Logged]]:
+    """Drafts as rows of mbevents.event, in the order of the query `copy`, and as they travel."""
     when = recorded_at.astimezone(UTC).isoformat()
     types: dict[str, str] = {}
     for position, draft in enumerate(drafts, after + 1):

@@ -30,6 +30,19 @@ _FILES = (
 )
 # fmt: on
 _SEQUENCES = ("SetSequences", "caa/SetSequences", "eaa/SetSequences", "statistics/SetSequences")
+# What a mirror has not, as statements, constraints before triggers.
+_MIRROR_DROPS = """
+SELECT format('ALTER TABLE %%s DROP CONSTRAINT %%I', conrelid::regclass, conname), 1 AS turn
+FROM pg_constraint c JOIN pg_class t ON t.oid = c.conrelid
+WHERE contype IN ('f', 'c', 'u', 'x') AND conparentid = 0 AND coninhcount = 0
+  AND relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname = ANY (%(schemas)s))
+UNION ALL
+SELECT format('DROP TRIGGER %%I ON %%s', tgname, tgrelid::regclass), 2
+FROM pg_trigger g JOIN pg_class t ON t.oid = g.tgrelid
+WHERE NOT tgisinternal AND tgparentid = 0
+  AND relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname = ANY (%(schemas)s))
+ORDER BY turn
+"""
 _PSQL_COMMAND = re.compile(r"^\\.*$", re.MULTILINE)
 
 
@@ -60,6 +73,17 @@ def build(url: str, progress: Callable[[str], None]) -> None:
             (SCHEMA_SEQUENCE,),
         )
         use_search_path(connection)
+
+
+def make_mirror(connection: psycopg.Connection) -> None:
+    """Turn a copy of the database into a mirror as MusicBrainz sets one up: no foreign keys, constraints or triggers
+    but a mirror's own; primary keys and indexes stay."""
+    folder = _folder()
+    with _told("make a mirror of the database"):
+        # Constraints first: their internal triggers go with them.
+        for statement in connection.execute(_MIRROR_DROPS, {"schemas": list(SCHEMAS)}).fetchall():
+            connection.execute(statement[0])
+        _run(connection, folder, "CreateMirrorIndexes", "CreateMirrorOnlyFunctions", "CreateMirrorOnlyTriggers")
 
 
 def set_sequences(connection: psycopg.Connection) -> None:

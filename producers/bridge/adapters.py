@@ -10,10 +10,10 @@ import redis
 from dramatiq.errors import BrokerError
 
 from events.channels import event_channel
+from events.ledger.collecting import Work
 from events.ledger.messages import task_message
 from events.log.service import Logged
 from producers.bridge.publishing import PublishFailedError
-from producers.bridge.ticker import Work
 
 # Bounds how long Redis does nothing else.
 _AT_ONCE = 500

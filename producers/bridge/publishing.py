@@ -9,11 +9,12 @@ import structlog
 
 from events import catalogue
 from events.errors import UnreachableError
+from events.ledger.collecting import BLOCK, Work
 from events.log import service as event_log
 from events.log.service import Logged
 from events.sql import queries
 from events.telemetry import Telemetry
-from producers.bridge.ticker import BLOCK, Ticked, Work
+from producers.bridge.ticker import Ticked
 
 log = structlog.get_logger(__name__)
 

@@ -12,11 +12,9 @@ import orjson
 import psycopg
 import structlog
 
-from events import catalogue
 from events.derivation.adapters import PostgresResolver
 from events.derivation.core import Deriver
-from events.ledger import service as ledger
-from events.ledger.service import NewTask
+from events.ledger.collecting import Tasks, Work
 from events.log import service as event_log
 from events.log.service import Logged
 from events.sql import queries
@@ -30,20 +28,8 @@ log = structlog.get_logger(__name__)
 
 # Up to so many events are inserted one by one, which is quicker than to begin a COPY.
 FEW = 20
-# Events of one message, and of one task of the ledger.
-BLOCK = 500
 # More than this is not kept in memory until it is published, but read again from the log.
 KEEP = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """Events for one actor: the message to enqueue. `task_id` is None for work that is not ledgered."""
-
-    task_id: int | None
-    queue: str
-    actor: str
-    positions: Sequence[int]
 
 
 @dataclass(slots=True)
@@ -217,7 +203,7 @@ class Ticker:
         ticked = Ticked(after + 1, after, rows)
         if not first:
             return ticked, list
-        tasks = _Tasks()
+        tasks = Tasks()
         counts: dict[str, int] = defaultdict(int)
         for logged in self._append(first, drafts, after, end_pipeline):
             ticked.last = logged.position
@@ -250,34 +236,3 @@ class _Where(TypedDict):
     source: str
     after: int
     recorded_at: datetime
-
-
-class _Tasks:
-    """Collects what the actors of the catalogue have to do, in messages of at most BLOCK events."""
-
-    def __init__(self) -> None:
-        self._open: dict[catalogue.ActorSpec, list[int]] = {}
-        self._full: list[tuple[catalogue.ActorSpec, list[int]]] = []
-
-    def add(self, logged: Logged) -> None:
-        for actor in catalogue.actors_for(logged.name):
-            positions = self._open.setdefault(actor, [])
-            positions.append(logged.position)
-            if len(positions) >= BLOCK:
-                self._full.append((actor, self._open.pop(actor)))
-
-    def write(self, connection: "psycopg.Connection[Any]") -> Callable[[], list[Work]]:
-        """In the ledger what belongs there; what is returned tells all of it."""
-        work = [*self._full, *self._open.items()]
-        added = ledger.start_adding(
-            connection, [NewTask(actor.name, actor.queue, positions) for actor, positions in work if actor.ledgered]
-        )
-
-        def told() -> list[Work]:
-            ids = iter(added())
-            return [
-                Work(next(ids) if actor.ledgered else None, actor.queue, actor.name, positions)
-                for actor, positions in work
-            ]
-
-        return told

@@ -4,12 +4,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from events.ledger.collecting import Work
 from events.log.service import Logged
 from events.queues.worker import run_worker
 from ops.replay import Replay
 from ops.wiring import Runtime
 from producers.bridge.publishing import PublishFailedError
-from producers.bridge.ticker import Work
 from tests.integration.ops.conftest import rename
 
 

@@ -10,11 +10,11 @@ import orjson
 import psycopg
 import pytest
 
+from events.ledger.collecting import Work
 from events.log.service import Logged
 from events.telemetry import NoTelemetry
 from producers.bridge.publishing import PublishFailedError
 from producers.bridge.service import Bridge, BridgeOptions
-from producers.bridge.ticker import Work
 
 OPTIONS = BridgeOptions(source="mb://test")
 

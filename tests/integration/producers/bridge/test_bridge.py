@@ -7,6 +7,7 @@ from itertools import pairwise
 import psycopg
 import pytest
 
+from events.ledger import collecting
 from events.ledger import service as ledger
 from events.log import service as event_log
 from producers.bridge import publishing, ticker
@@ -137,7 +138,7 @@ def test_a_batch_too_large_for_memory_is_published_from_the_log(
     bridge: MakeBridge, editor: psycopg.Connection, publisher: RecordingPublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ticker, "KEEP", 5)
-    monkeypatch.setattr(ticker, "BLOCK", 4)
+    monkeypatch.setattr(collecting, "BLOCK", 4)
     monkeypatch.setattr(publishing, "READ_EVENTS", 6)
     with editor.transaction():
         for artist in some_artists(editor, 30):

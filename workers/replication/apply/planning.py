@@ -1,0 +1,201 @@
+"""From a packet's changes to chunks of work, in bounded memory."""
+
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from events.derivation.core import Deriver
+from schemas.capture import RowChange
+from workers.replication.apply.core import Change, Codec, Net, Row, RowError, Table, Work
+from workers.replication.packet.errors import PacketError
+
+# Its change is how the mirror's sequence advances.
+CONTROL = "musicbrainz.replication_control"
+
+
+class UnorderedError(Exception):
+    """The sequence numbers do not ascend."""
+
+
+class InterleavedError(Exception):
+    """The rows of a transaction do not come together, so nobody knows when it is complete."""
+
+
+@dataclass(slots=True)
+class Chunk:
+    """Some of a packet's changes: what is to be made of them, and whose events are complete with them."""
+
+    work: list[Work] = field(default_factory=list)
+    events: tuple[Deriver, list[int]] | None = None
+    changes: int = 0
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was read."""
+
+    changes: int = 0
+    transactions: int = 0
+    # By table: changes that are not made here.
+    skipped: dict[str, int] = field(default_factory=dict)
+    # By table and operation: what the packet has.
+    operations: dict[tuple[str, str], int] = field(default_factory=dict)
+
+
+class Tables:
+    """What a packet's table names mean on this mirror. `known` are the replicated tables of this release's schema,
+    which a mirror may lack; `wanted` says which the operator keeps; `keys` are the packet's own."""
+
+    def __init__(
+        self,
+        tables: Mapping[str, Table],
+        *,
+        known: Iterable[str],
+        wanted: Callable[[str], bool],
+        keys: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> None:
+        self._tables = tables
+        self._known = frozenset(known)
+        self._wanted = wanted
+        self._keys = keys or {}
+        self._codecs: dict[str, Codec | None] = {}
+
+    def codec(self, name: str) -> Codec | None:
+        """None for a table that is not kept here. Raises PacketError for one that nobody knows."""
+        if name not in self._codecs:
+            self._codecs[name] = self._find(name)
+        return self._codecs[name]
+
+    def used(self) -> dict[str, tuple[str, ...]]:
+        """The keys that were used, by table."""
+        return {name: codec.key for name, codec in self._codecs.items() if codec is not None}
+
+    def _find(self, name: str) -> Codec | None:
+        table = self._tables.get(name)
+        if table is None:
+            if name in self._known:
+                return None
+            raise PacketError(f"it changes a table {name!r:.100}, which neither this mirror nor the schema has")
+        if name != CONTROL and not self._wanted(name):
+            return None
+        key = self._keys.get(name) or table.key
+        if not key:
+            raise PacketError(f"{name} has no primary key on this mirror: run MusicBrainz's CreatePrimaryKeys.sql")
+        unknown = set(key) - {column.name for column in table.columns}
+        if unknown:
+            raise PacketError(f"the packet's key of {name} has a column {min(unknown)!r:.80}, which it has not here")
+        return Codec(table, key)
+
+
+class Planner:
+    """Reads changes once. With `deriver` their events are told too; `whole`: transactions may lie in each other;
+    without `net` the changes were made already, and only their events are wanted."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        *,
+        ranks: Mapping[str, int],
+        chunk: int,
+        deriver: Callable[[], Deriver] | None,
+        whole: bool = False,
+        net: bool = True,
+    ) -> None:
+        self._tables = tables
+        self._ranks = ranks
+        self._chunk = chunk
+        self._make_deriver = deriver
+        self._whole = whole
+        self._net = net
+        self.counts = Counts()
+
+    def chunks(self, changes: Iterable[list[Change]]) -> Generator[Chunk, None, None]:
+        """Raises PacketError, ContradictionError, UnorderedError, InterleavedError."""
+        counts = self.counts
+        nets: dict[str, Net] = {}
+        derive = self._make_deriver is not None
+        deriver = self._make_deriver() if self._make_deriver else None
+        told: list[RowChange] = []
+        xids: dict[int, None] = {}
+        pending = 0
+        last = last_xid = -1
+        for some in changes:
+            for change in some:
+                seqid, xid, table, op = change[:4]
+                if seqid <= last:
+                    raise UnorderedError
+                last = seqid
+                if xid != last_xid:
+                    if xid < last_xid and derive and not self._whole:
+                        raise InterleavedError
+                    if pending >= self._chunk:
+                        yield self._cut(nets, deriver, told, xids, pending, complete=not self._whole)
+                        nets, told, pending = {}, [], 0
+                        if not self._whole:
+                            xids = {}
+                            deriver = self._make_deriver() if self._make_deriver else None
+                    last_xid = xid
+                    xids[xid] = None
+                elif pending >= 4 * self._chunk:
+                    # A large transaction: its events come with its end.
+                    yield self._cut(nets, deriver, told, xids, pending, complete=False)
+                    nets, told, pending = {}, [], 0
+                pending += 1
+                rows = self._one(nets, change)
+                if derive and rows is not None:
+                    told.append(RowChange(seqid, xid, table, op, *rows, ""))
+            if deriver is not None:
+                deriver.add(told)
+                told = []
+        counts.transactions += len(xids)
+        yield self._cut(nets, deriver, told, xids, pending, complete=True, last=True)
+
+    def _one(self, nets: dict[str, Net], change: Change) -> tuple[Row | None, Row | None] | None:
+        """Take a change; the old and new row as events want them, or None when the table is not kept here."""
+        counts = self.counts
+        counts.changes += 1
+        name, op = change.table, change.op
+        counts.operations[name, op] = counts.operations.get((name, op), 0) + 1
+        codec = self._tables.codec(name)
+        if codec is None:
+            counts.skipped[name] = counts.skipped.get(name, 0) + 1
+            return None
+        try:
+            old = None if change.old is None else codec.row(change.old)
+            new = None if change.new is None else codec.row(change.new)
+            if self._net:
+                net = nets.get(name)
+                if net is None:
+                    net = nets[name] = Net(codec)
+                _take(net, codec, old, new)
+        except RowError as error:
+            raise PacketError(f"a row of change {change.seqid} of {name} {error}") from None
+        return codec.told(old, change.old), codec.told(new, change.new)
+
+    def _cut(
+        self,
+        nets: Mapping[str, Net],
+        deriver: Deriver | None,
+        told: list[RowChange],
+        xids: Mapping[int, None],
+        pending: int,
+        *,
+        complete: bool,
+        last: bool = False,
+    ) -> Chunk:
+        if deriver is not None:
+            deriver.add(told)
+        if complete and not last:
+            self.counts.transactions += len(xids)
+        ordered = sorted(nets, key=lambda name: (self._ranks.get(name, 0), name))
+        events = (deriver, list(xids)) if deriver is not None and complete else None
+        return Chunk([nets[name].work() for name in ordered], events, pending)
+
+
+def _take(net: Net, codec: Codec, old: Row | None, new: Row | None) -> None:
+    if new is None:
+        assert old is not None
+        net.delete(codec.key_of(old))
+    elif old is None:
+        net.insert(codec.key_of(new), codec.values(new))
+    else:
+        net.update(codec.key_of(old), codec.key_of(new), codec.values(new))

@@ -1,0 +1,75 @@
+"""A packet's file as a source of changes: its members checked in their order, as they come."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from workers.replication.apply import reading
+from workers.replication.apply.core import Change
+from workers.replication.packet import names
+from workers.replication.packet.archive import Limits, Member, PacketReader, lines
+from workers.replication.packet.errors import PacketError
+
+_VERSION = 2
+
+
+class PacketSource:
+    """Reads a v2 packet anew each time; `read` opens its bytes. The sequences are known after `head`."""
+
+    def __init__(self, name: str, read: Callable[[], Iterable[bytes]], *, limits: Limits, threads: int = 2) -> None:
+        self.name = name
+        self._read = read
+        self._limits = limits
+        self._threads = threads
+        self.number = -1
+        self.schema_sequence = -1
+        self.timestamp = ""
+        self.keys: Mapping[str, tuple[str, ...]] = {}
+        self.times: Sequence[bytes] = ()
+        self.transactions: int | None = None
+
+    def head(self) -> None:
+        """Read what is before the tables. Raises PacketError."""
+        with self._reader() as reader:
+            for member in reader:
+                if member.name in names.TABLES_V2:
+                    break
+                self._note(member)
+        if self.number < 0 or self.schema_sequence < 0:
+            missing = names.REPLICATION_SEQUENCE if self.number < 0 else names.SCHEMA_SEQUENCE
+            raise PacketError(f"has no {missing}", packet=self.name)
+
+    def changes(self) -> Iterator[list[Change]]:
+        """All changes, from the beginning. Raises PacketError."""
+        self.keys, self.transactions = {}, 0
+        times: list[bytes] = []
+        with self._reader() as reader:
+            for member in reader:
+                try:
+                    if member.name == names.PENDING_DATA:
+                        yield from reading.changes(lines(member.blocks))
+                    elif member.name == names.PENDING_KEYS:
+                        self.keys = reading.keys(lines(member.blocks))
+                    elif member.name == names.PENDING_TS:
+                        times += member.blocks
+                except PacketError as error:
+                    raise error.within(self.name, member.name) from error.__cause__
+        self.times = times
+        self.transactions = sum(piece.count(b"\n") for piece in times)
+
+    def _note(self, member: Member) -> None:
+        if member.name == names.REPLICATION_SEQUENCE:
+            self.number = self._number(member)
+        elif member.name == names.SCHEMA_SEQUENCE:
+            self.schema_sequence = self._number(member)
+        elif member.name == names.TIMESTAMP:
+            self.timestamp = member.read().decode("utf-8", "replace").strip()
+        elif member.name == names.DBMIRROR_VERSION and (version := self._number(member)) != _VERSION:
+            raise PacketError(f"is of dbmirror version {version}; {_VERSION} is known", packet=self.name)
+
+    def _number(self, member: Member) -> int:
+        text = member.read().strip()
+        if not text.isdigit() or len(text) > 10:
+            raise PacketError(f"{text!r:.40} is no number", packet=self.name, member=member.name)
+        return int(text)
+
+    def _reader(self) -> PacketReader:
+        return PacketReader(self._read(), limits=self._limits, threads=self._threads, packet=self.name)
