@@ -15,7 +15,12 @@ _ASK_SECONDS = 5.0
 
 
 def follow(
-    client: "redis.Redis", namespace: str, names: Sequence[str] | None, *, told: Callable[[str], None]
+    client: "redis.Redis",
+    namespace: str,
+    names: Sequence[str] | None,
+    *,
+    told: Callable[[str], None],
+    ask_seconds: float = _ASK_SECONDS,
 ) -> Iterator[Event]:
     """Events of these types (None: all) from now on, for ever. What was published while it was away is not seen:
     `told` says so. Raises redis.ConnectionError if the first connection cannot be made."""
@@ -23,7 +28,7 @@ def follow(
     pause, away = 0.1, False
     while True:
         try:
-            for event in _listen(client, namespace, names):
+            for event in _listen(client, namespace, names, ask_seconds):
                 if event is None:
                     if away:
                         told("Redis is back. What was published meanwhile is in the log: `mbevents events list`.")
@@ -38,18 +43,27 @@ def follow(
             pause = min(_LONGEST_PAUSE, pause * 2)
 
 
-def _listen(client: "redis.Redis", namespace: str, names: Sequence[str] | None) -> Iterator[Event | None]:
-    """None once it is subscribed, then events."""
+def _listen(
+    client: "redis.Redis", namespace: str, names: Sequence[str] | None, ask_seconds: float
+) -> Iterator[Event | None]:
+    """None once it is subscribed, then events. Raises redis.ConnectionError when Redis says nothing, not even when
+    it is asked: it was stopped, or the connection is open on our side only."""
     with client.pubsub() as listener:  # type: ignore[no-untyped-call]
         if names is None:
             listener.psubscribe(event_channel(namespace, "*"))
         else:
             listener.subscribe(*(event_channel(namespace, name) for name in names))
+        asked = False
         while True:
-            message = listener.get_message(timeout=_ASK_SECONDS)
+            message = listener.get_message(timeout=ask_seconds)
             if message is None:
+                if asked:
+                    raise redis.ConnectionError(f"no answer within {ask_seconds:g} s")
                 listener.ping()
-            elif message["type"] in {"subscribe", "psubscribe"}:
+                asked = True
+                continue
+            asked = False
+            if message["type"] in {"subscribe", "psubscribe"}:
                 yield None
             elif message["type"] in {"message", "pmessage"}:
                 event = _read(message["data"])
