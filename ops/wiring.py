@@ -3,7 +3,7 @@
 A part is made when it is first asked for, and closed with the runtime: a command pays for what it uses.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -214,7 +214,11 @@ class Runtime:
         from events.queues.adapters import PostgresDeadLetters
         from events.queues.dead_letters import DeadLetters
 
-        return DeadLetters(PostgresDeadLetters(self.connect), self.sender.enqueue_many)
+        def enqueue_many(messages: Iterable[Any]) -> object:
+            # Only a retry needs the broker.
+            return self.sender.enqueue_many(messages)
+
+        return DeadLetters(PostgresDeadLetters(self.connect), enqueue_many)
 
     # Bridge and caches
 
@@ -270,31 +274,43 @@ def open_runtime(
     progress: Progress = lambda _: None,
     telemetry: Telemetry | None = None,
     create: bool = False,
+    create_redis: bool = False,
     database: bool = True,
     with_redis: bool = True,
 ) -> Iterator[Runtime]:
-    """The parts of a process. Embedded servers that it needs are started; made from nothing only with `create`."""
+    """The parts of a process. Embedded servers that it needs are started; made from nothing only with `create`.
+
+    `create_redis` is for processes that need no more than a Redis beside a configured database.
+    """
     with ExitStack() as closing:
         postgres = database and settings.needs_embedded_postgres
         store = with_redis and settings.needs_embedded_redis
         servers = None
         if postgres or store:
-            servers = _start(settings, postgres=postgres, store=store, create=create, progress=progress)
+            import ops.stack
+
+            if not create:
+                _refuse_to_make(settings, postgres=postgres, store=store and not create_redis)
+            servers = ops.stack.start(settings.mbevents_home, postgres=postgres, redis=store, progress=progress)
             closing.callback(servers.close)
         yield Runtime(settings, servers, closing, telemetry)
 
 
-def _start(settings: Settings, *, postgres: bool, store: bool, create: bool, progress: Progress) -> "Stack":
-    import ops.stack
+def _refuse_to_make(settings: Settings, *, postgres: bool, store: bool) -> None:
+    """A question is no reason to make servers. Raises UnreachableError where there are none of these yet."""
     from ops.stack import control
 
     home = settings.mbevents_home
-    if not create and postgres and control.data_folder(home) is None:
+    if postgres and control.data_folder(home) is None:
         raise UnreachableError(
             f"No DATABASE_URL is set, and there is no embedded database in {home} yet. "
             "Run `mbevents up` to make one, or set DATABASE_URL."
         )
-    return ops.stack.start(home, postgres=postgres, redis=store, progress=progress)
+    if store and not postgres and not control.is_home(home):
+        raise UnreachableError(
+            f"No REDIS_SERVER is set, and there is no embedded Redis in {home} yet. "
+            "Run `mbevents up` to make one, or set REDIS_SERVER."
+        )
 
 
 def ensure_database(runtime: Runtime, progress: Progress) -> bool:

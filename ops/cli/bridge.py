@@ -37,7 +37,7 @@ def bridge(drain: Drain = False, reset: Reset = False, yes: Yes = False, as_json
     with (
         told(settings),
         running("bridge", settings) as service,
-        open_runtime(settings, progress=say_news, telemetry=service.telemetry) as parts,
+        open_runtime(settings, progress=say_news, telemetry=service.telemetry, create_redis=True) as parts,
     ):
         if reset:
             confirm(yes, "This makes the bridge forget up to where it has looked.")

@@ -39,7 +39,7 @@ def list_jobs(
 ) -> None:
     """Print dead letters, newest first."""
     which = _filter(queue, actor, before, after)
-    with runtime() as parts:
+    with runtime(redis=False) as parts:
         letters = parts.dead_letters.list(which, limit=limit, below=below)
         total = parts.dead_letters.count(which)
     if as_json:
@@ -55,7 +55,7 @@ def list_jobs(
 @app.command()
 def show(job: Id, as_json: AsJson = False) -> None:
     """Print one with its whole error and its message."""
-    with runtime() as parts:
+    with runtime(redis=False) as parts:
         letter = parts.dead_letters.show(job)
     if as_json:
         put_json(_as_json(letter, full=True))
@@ -83,7 +83,7 @@ def retry(
     Those named, all that match, or --all.
     """
     which = _chosen(ids=ids, queue=queue, actor=actor, before=before, after=after, everything=everything)
-    with runtime() as parts:
+    with runtime(redis=not dry_run) as parts:
         letters = parts.dead_letters
         number = letters.count_retriable(which) if dry_run else letters.retry(which)
         if number == 0 and ids and not dry_run:
@@ -108,7 +108,7 @@ def discard(
 ) -> None:
     """Throw dead letters away, and the work that they stand for."""
     which = _chosen(ids=ids, queue=queue, actor=actor, before=before, after=after, everything=everything)
-    with runtime() as parts:
+    with runtime(redis=False) as parts:
         number = parts.dead_letters.count(which)
         if number == 0 and ids and not dry_run:
             raise NotFoundError("There are no such dead letters: they were retried or discarded, or never were.")

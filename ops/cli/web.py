@@ -21,7 +21,7 @@ def web() -> None:
     with (
         told(settings),
         running("web", settings) as service,
-        open_runtime(settings, progress=say_news, telemetry=service.telemetry) as parts,
+        open_runtime(settings, progress=say_news, telemetry=service.telemetry, create_redis=True) as parts,
     ):
         serve(parts, service)
         raise typer.Exit(service.exit_code)

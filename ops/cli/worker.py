@@ -78,7 +78,7 @@ def _work(settings: "Settings", queues: list[str] | None, drain: bool, threads: 
     with (
         told(settings),
         running("worker", settings) as service,
-        open_runtime(settings, progress=say_news, telemetry=service.telemetry) as parts,
+        open_runtime(settings, progress=say_news, telemetry=service.telemetry, create_redis=True) as parts,
     ):
         broker = parts.worker_broker
         checks = {

@@ -42,6 +42,11 @@ def data_folder(home: Path) -> Path | None:
     return None
 
 
+def is_home(home: Path) -> bool:
+    """Whether embedded servers were ever started in this folder: their Redis alone leaves no data."""
+    return (home / "start.lock").exists()
+
+
 def status(home: Path) -> Status:
     """Look, and change nothing."""
     home = folder_of(home)
@@ -99,7 +104,7 @@ def destroy(home: Path, progress: Callable[[str], None] = lambda _: None) -> boo
     if not home.exists() and not outside.exists():
         return False
     # A mistyped MBEVENTS_HOME must not cost anybody a folder of their own.
-    if home.exists() and any(home.iterdir()) and not (home / "start.lock").exists():
+    if home.exists() and any(home.iterdir()) and not is_home(home):
         raise EmbeddedServerError(
             f"{home} is not a home of embedded servers: it holds other things. Nothing is removed."
         )

@@ -91,8 +91,21 @@ def test_a_home_that_is_a_file_is_exit_code_2_and_the_file_stays(fresh: Home, co
     assert file.read_text() == "precious"
 
 
-def test_nothing_is_made_by_a_question(fresh: Home) -> None:
-    done = fresh.run("events", "list")
+DATABASE_ONLY = {"DATABASE_URL": AWAY["DATABASE_URL"]}
+
+
+@pytest.mark.parametrize(
+    ("command", "configured"),
+    [
+        ("events list", {}),
+        ("events tail", {}),
+        ("events tail", DATABASE_ONLY),
+        (f"cache get artist {ABSENT}", {}),
+        (f"cache invalidate artist {ABSENT}", DATABASE_ONLY),
+    ],
+)
+def test_nothing_is_made_by_a_question(fresh: Home, command: str, configured: dict[str, str]) -> None:
+    done = fresh.run(*command.split(), environment=configured)
     assert (done.code, done.out) == (6, "")
     assert "Run `mbevents up` to make one" in done.err
     assert not fresh.folder.exists()

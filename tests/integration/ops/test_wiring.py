@@ -1,13 +1,16 @@
 import threading
+from pathlib import Path
 
 import pytest
 
+from events.errors import UnreachableError
 from events.queues.worker import run_worker
 from events.telemetry import Telemetry
 from ops import metrics
 from ops.metrics import PrometheusTelemetry
-from ops.settings import RedisRole
-from ops.wiring import Runtime
+from ops.settings import RedisRole, Settings
+from ops.stack import control
+from ops.wiring import Runtime, open_runtime
 from tests.integration.ops.conftest import rename
 
 
@@ -53,3 +56,20 @@ def test_each_role_is_served_from_its_own_database(runtime: Runtime, role: Redis
     for other in RedisRole:
         found = runtime.client(other).get("here")
         assert found == (role.name.encode() if other == role else None)
+
+
+def test_a_redis_beside_a_configured_database_is_made_by_who_serves_and_then_used_by_questions(home: Path) -> None:
+    settings = Settings.model_validate({"database_url": "postgresql://nowhere.invalid/mb", "mbevents_home": home})
+    for serving in (True, False):
+        with open_runtime(settings, create_redis=serving) as parts:
+            assert parts.client(RedisRole.ENTITIES).ping()
+    assert control.data_folder(home) is None
+
+
+def test_who_serves_makes_no_database_by_the_way(home: Path) -> None:
+    with (
+        pytest.raises(UnreachableError, match="no embedded database"),
+        open_runtime(Settings(mbevents_home=home), create_redis=True),
+    ):
+        pass
+    assert not home.exists()

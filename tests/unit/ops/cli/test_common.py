@@ -92,3 +92,15 @@ def test_an_embedded_database_that_was_never_made_is_not_made_by_a_question(tmp_
     with pytest.raises(UnreachableError, match="Run `mbevents up` to make one"), open_runtime(settings):
         pass
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("configured", [{}, {"database_url": "postgresql://nowhere.invalid/mb"}])
+def test_an_embedded_redis_that_was_never_made_is_not_made_by_a_question(
+    tmp_path: Path, configured: dict[str, str]
+) -> None:
+    from ops.wiring import open_runtime
+
+    settings = Settings.model_validate({**configured, "mbevents_home": tmp_path / "home"})
+    with pytest.raises(UnreachableError, match=r"no embedded Redis .* `mbevents up` to make one, or set REDIS_SERVER"):
+        open_runtime(settings, database=False).__enter__()
+    assert not (tmp_path / "home").exists()
