@@ -1,13 +1,14 @@
 """Whether the servers that a process depends on answer: what /readyz asks, and the web page's gauges."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import redis
 
 from events.errors import UnreachableError
+from events.queues.types import Depth
 from ops.settings import RedisRole
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def redis_check(runtime: "Runtime", role: RedisRole) -> Callable[[], None]:
     def check() -> None:
         url = runtime.redis_url(role)
         if url.startswith("amqp"):
-            runtime.sender.depths()
+            depths(runtime)
             return
         client = probe_client(url)
         try:
@@ -44,6 +45,12 @@ def redis_check(runtime: "Runtime", role: RedisRole) -> Callable[[], None]:
             client.close()
 
     return check
+
+
+def depths(runtime: "Runtime") -> dict[str, Depth]:
+    """Of every queue, asked by a broker of its own: each question may come in another thread."""
+    with closing(runtime.new_sender()) as broker:
+        return broker.depths()
 
 
 @contextmanager
@@ -103,7 +110,7 @@ def _of_database(runtime: "Runtime") -> list[Sample]:
 
 def _of_broker(runtime: "Runtime") -> list[Sample]:
     samples: list[Sample] = []
-    for queue, depth in runtime.sender.depths().items():
+    for queue, depth in depths(runtime).items():
         for state in ("waiting", "in_progress", "delayed", "dead"):
             samples.append(("mbevents_queue_messages", {"queue": queue, "state": state}, getattr(depth, state)))
         samples.append(("mbevents_queue_age_seconds", {"queue": queue}, depth.oldest_seconds))

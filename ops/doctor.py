@@ -139,7 +139,9 @@ def _redis(runtime: "Runtime") -> Iterator[Finding]:
         name = f"redis {role.name.lower()}"
         url = runtime.redis_url(role)
         if url.startswith("amqp"):
-            yield _tried(name, runtime.sender.depths, "RabbitMQ answers", "Start RabbitMQ, or set BROKER_URL right.")
+            yield _tried(
+                name, checks.redis_check(runtime, role), "RabbitMQ answers", "Start RabbitMQ, or set BROKER_URL right."
+            )
             continue
         client = checks.probe_client(url)
         try:
@@ -174,7 +176,7 @@ def _policy(name: str, role: RedisRole, policy: str, limit: int, release: str) -
 
 def _queues(runtime: "Runtime") -> Iterator[Finding]:
     try:
-        depths = runtime.sender.depths()
+        depths = checks.depths(runtime)
         workers = checks.workers_alive(runtime)
     except Exception:
         # Its fault is told already, as that of the broker.

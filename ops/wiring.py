@@ -129,7 +129,19 @@ class Runtime:
     @cached_property
     def sender(self) -> "Broker":
         """A broker to send with; it has no actors."""
-        return self._broker([])
+        broker = self.new_sender()
+        self._closing.callback(broker.close)
+        return broker
+
+    def new_sender(self) -> "Broker":
+        """Another one, which is the caller's to close: RabbitMQ's client keeps a connection for each thread."""
+        from events.catalogue import ACTORS
+
+        broker = self._broker([])
+        # The queues' depths are known before anything is sent.
+        for queue in sorted({actor.queue for actor in ACTORS.values()}):
+            broker.declare_queue(queue)
+        return broker
 
     @cached_property
     def worker_broker(self) -> "Broker":
@@ -144,15 +156,14 @@ class Runtime:
         # What is after an actor runs from last to first: it measures what succeeded, and reports last.
         reported = [sentry.Reported()] if self.settings.sentry_dsn is not None else []
         broker = self._broker([*reported, EndToEnd(self.telemetry), *standard])
+        self._closing.callback(broker.close)
         self.register_actors(broker)
         return broker
 
     def _broker(self, middleware: Sequence[Any]) -> "Broker":
         from events.queues.factory import make_broker
 
-        broker = make_broker(self.redis_url(RedisRole.BROKER), self.settings.redis_namespace, middleware)
-        self._closing.callback(broker.close)
-        return broker
+        return make_broker(self.redis_url(RedisRole.BROKER), self.settings.redis_namespace, middleware)
 
     def register_actors(self, broker: Any) -> None:
         """Every actor that the catalogue names; a test compares the two."""

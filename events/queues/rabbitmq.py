@@ -21,6 +21,7 @@ from .types import Corpse, Depth, Reaped
 CHUNK_MESSAGES = 500
 ATTEMPTS = 3
 ERROR_HEADER = "mbevents-error"
+NOT_FOUND = 404
 TROUBLE = (pika.exceptions.AMQPConnectionError, pika.exceptions.AMQPChannelError, OSError)
 
 
@@ -125,11 +126,17 @@ class RabbitQueues(RabbitmqBroker):  # type: ignore[misc]
                 # A connection that was idle for long is closed by the server, and found dead at its first use.
                 del self.connection
                 if attempt == ATTEMPTS:
-                    raise ConnectionClosed(f"RabbitMQ: {type(error).__name__}: {error}") from error
+                    raise _closed(error) from error
             else:
                 return
 
     # Queues as they are declared
+
+    def _ensure_queue(self, canonical_queue_name: str) -> None:
+        try:
+            super()._ensure_queue(canonical_queue_name)
+        except ConnectionClosed as error:
+            raise _closed(error.args[0]) from error
 
     def _build_queue_arguments(self, queue_name: str) -> dict[str, Any]:
         return {
@@ -213,15 +220,24 @@ class RabbitQueues(RabbitmqBroker):  # type: ignore[misc]
 
     def depths(self) -> dict[str, Depth]:
         """How much is ready in each queue; RabbitMQ does not tell what is in progress, nor ages, in this protocol."""
-        depths = {}
         with self._closed_on_trouble():
             # Also who has declared no queue is told when there is no server.
             _ = self.channel
-            for name in sorted(self.get_declared_queues()):
-                self.declare_queue(name, ensure=True)
-                ready, delayed, dead = self.get_queue_message_counts(name)
-                depths[name] = Depth(ready, 0, delayed, dead, 0.0)
-        return depths
+            return {
+                name: Depth(self._ready(name), 0, self._ready(dq_name(name)), self._ready(xq_name(name)), 0.0)
+                for name in sorted(self.get_declared_queues())
+            }
+
+    def _ready(self, queue_name: str) -> int:
+        """Asked without making the queue: that is for who sends or works."""
+        try:
+            return int(self.channel.queue_declare(queue=queue_name, passive=True).method.message_count)
+        except pika.exceptions.ChannelClosedByBroker as error:
+            if error.reply_code != NOT_FOUND:
+                raise
+            # RabbitMQ closes the channel of who asks for what is not there.
+            del self.channel
+            return 0
 
     def idle(self, queue_names: Collection[str], worker: Any) -> bool:
         """Nothing is ready, in the worker's hands, or delayed and due there."""
@@ -240,7 +256,13 @@ class RabbitQueues(RabbitmqBroker):  # type: ignore[misc]
             yield
         except TROUBLE as error:
             del self.connection
-            raise ConnectionClosed(f"RabbitMQ: {type(error).__name__}: {error}") from error
+            raise _closed(error) from error
+
+
+def _closed(error: BaseException) -> ConnectionClosed:
+    # Pika's errors often have no text: what happened is an error in their arguments.
+    reason = str(error) or ", ".join(map(repr, error.args))
+    return ConnectionClosed(f"RabbitMQ: {type(error).__name__}: {reason}")
 
 
 def _canonical(queue_name: str) -> str:

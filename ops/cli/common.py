@@ -99,9 +99,12 @@ def _in_words(found: "Settings", error: Exception) -> MbeventsError | None:
             "Check that it runs and that DATABASE_URL is right (`mbevents config` shows it)."
         )
     if isinstance(error, redis.ConnectionError | redis.TimeoutError | BrokerConnectionError):
+        rabbitmq = _rabbitmq(found) if isinstance(error, BrokerConnectionError) else None
+        what = f"Redis ({_redis(found)})" if rabbitmq is None else f"RabbitMQ ({rabbitmq})"
+        names = "REDIS_SERVER or the role's URL" if rabbitmq is None else "BROKER_URL"
         return UnreachableError(
-            f"Redis ({_redis(found)}) does not answer: {_reason(error)}. "
-            "Check that it runs and that REDIS_SERVER or the role's URL is right (`mbevents config` shows them)."
+            f"{what} does not answer: {_reason(error)}. "
+            f"Check that it runs and that {names} is right (`mbevents config` shows what is set)."
         )
     return None
 
@@ -118,8 +121,17 @@ def _redis(found: "Settings") -> str:
     from ops.settings import RedisRole
     from ops.urls import hidden
 
-    urls = {hidden(url) for role in RedisRole if (url := found.redis_url(role)) is not None}
+    given = (found.redis_url(role) for role in RedisRole)
+    urls = {hidden(url) for url in given if url is not None and not url.startswith("amqp")}
     return ", ".join(sorted(urls)) or f"the embedded one in {found.mbevents_home}"
+
+
+def _rabbitmq(found: "Settings") -> str | None:
+    from ops.settings import RedisRole
+    from ops.urls import hidden
+
+    url = found.redis_url(RedisRole.BROKER)
+    return hidden(url) if url is not None and url.startswith("amqp") else None
 
 
 def _reason(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from events.queues.broker import RedisQueues
 from events.queues.dead_letters import DeadLetters
 from events.queues.letters import DeadLetter, Filter
 from events.queues.reaper import Reaper
+from events.queues.types import Depth
 from tests.integration.events.queues.support import actor, drain, eventually, message, working
 
 MakeBroker = Callable[..., Any]
@@ -61,6 +62,15 @@ def test_a_message_is_run_once_with_what_was_sent(make_broker: MakeBroker, middl
     broker.enqueue(message(queue, "keep", version=1, events=[{"id": "a", "größe": 2**40}]))
     drain(broker)
     assert seen == [{"version": 1, "events": [{"id": "a", "größe": 2**40}]}]
+
+
+def test_depths_are_known_to_who_has_sent_nothing(make_broker: MakeBroker, middleware: list[Any], queue: str) -> None:
+    asker, sender = make_broker(), make_broker(middleware)
+    asker.declare_queue(queue)
+    assert asker.depths()[queue] == Depth(0, 0, 0, 0, 0.0)
+    sender.enqueue(message(queue, "keep", n=1))
+    sender.enqueue(message(queue, "keep", n=2), delay=3_600_000)
+    eventually(lambda: (asker.depths()[queue].waiting, asker.depths()[queue].delayed) == (1, 1))
 
 
 def test_events_that_were_encoded_before_are_sent_as_they_are(

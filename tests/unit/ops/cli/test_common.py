@@ -65,6 +65,15 @@ def test_servers_that_do_not_answer_are_told_by_address_without_secrets(error: E
     assert caught.value.exit_code == 6
 
 
+def test_a_rabbitmq_that_does_not_answer_is_not_called_redis() -> None:
+    settings = Settings.model_validate({"redis_server": "cache", "broker_url": "amqp://u:s3cret@rabbit"})
+    told = r"^RabbitMQ \(amqp://u:\*\*\*@rabbit\) does not answer: gone\. .* BROKER_URL"
+    with pytest.raises(UnreachableError, match=told), common.told(settings):
+        raise ConnectionClosed("gone")
+    with pytest.raises(UnreachableError, match=r"^Redis \(.*/5\) does not answer: gone\."), common.told(settings):
+        raise redis.ConnectionError("gone")
+
+
 def test_a_database_without_our_tables_says_what_to_run() -> None:
     with pytest.raises(common.NotInstalledError, match="Run `mbevents db install`"), common.told(Settings()):
         raise psycopg.errors.UndefinedTable('relation "mbevents.event" does not exist')
