@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 LOG_AGE_SECONDS = 30.0
 QUEUE_AGE_SECONDS = 300.0
 CLOCK_SECONDS = 5.0
+# A Redis that has just started, or was emptied, hears of a worker at its next beat: each second.
+BEAT_SECONDS = 2.5
 # Redis of these roles must never evict: what they hold is nowhere else in memory, and its loss is work.
 KEEPS = (RedisRole.BROKER, RedisRole.SESSIONS)
 
@@ -177,7 +179,7 @@ def _policy(name: str, role: RedisRole, policy: str, limit: int, release: str) -
 def _queues(runtime: "Runtime") -> Iterator[Finding]:
     try:
         depths = checks.depths(runtime)
-        workers = checks.workers_alive(runtime)
+        workers = _workers(runtime)
     except Exception:
         # Its fault is told already, as that of the broker.
         yield Finding("queues", None, "the broker does not answer")
@@ -198,6 +200,13 @@ def _queues(runtime: "Runtime") -> Iterator[Finding]:
         yield Finding("workers", True, f"{workers} with a fresh heartbeat")
     else:
         yield Finding("workers", None, "RabbitMQ tells nothing of them")
+
+
+def _workers(runtime: "Runtime") -> int | None:
+    deadline = time.monotonic() + BEAT_SECONDS
+    while (alive := checks.workers_alive(runtime)) == 0 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return alive
 
 
 def _tried(name: str, attempt: Callable[[], object], detail: str, fix: str) -> Finding:

@@ -19,6 +19,9 @@ def doctor(as_json: AsJson = False) -> None:
     from ops.doctor import examine, healthy
 
     with runtime() as parts:
+        if parts.servers is not None and parts.servers.started:
+            # Else who asks why nothing works would be told that the servers run.
+            say(f"{' and '.join(parts.servers.started)} did not run in {parts.servers.home}: started to be looked at.")
         findings = examine(parts)
     if as_json:
         put_json({"ok": healthy(findings), "findings": findings})

@@ -1,6 +1,6 @@
 """The embedded servers: a private PostgreSQL and Redis under one home, shared by the processes that use it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psycopg
@@ -25,10 +25,18 @@ class Stack:
     Who cannot close them any more (kill -9) leaves that to the keeper, which stops them within two seconds.
     """
 
-    def __init__(self, home: Path, postgres: EmbeddedPostgres | None, redis: EmbeddedRedis | None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        postgres: EmbeddedPostgres | None,
+        redis: EmbeddedRedis | None,
+        started: Sequence[EmbeddedPostgres | EmbeddedRedis],
+    ) -> None:
         self.home = home
         self.postgres = postgres
         self.redis = redis
+        # By name: those that did not run before.
+        self.started = [name for name, each in (("PostgreSQL", postgres), ("Redis", redis)) if each in started]
         self._user = FileLock(home / "users.lock", shared=True)
         if not self._user.acquire():
             raise EmbeddedServerError(f"{home / 'users.lock'} is locked by a process that is none of ours.")
@@ -93,7 +101,7 @@ def start(
                     started.append(server)
                 if server is not None:
                     server.start()
-            stack = Stack(home, database, store)
+            stack = Stack(home, database, store, started)
         except BaseException:
             # Only ours: what ran before is somebody else's.
             for server in started:

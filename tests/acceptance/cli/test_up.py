@@ -103,6 +103,7 @@ def test_servers_started_by_hand_stay_until_they_are_destroyed(used: Home) -> No
     started = used.run("stack", "start")
     assert started.code == 0
     assert f"DATABASE_URL={used.database_url}" in started.out
+    assert "did not run" not in used.run("doctor").err
     status = json.loads(used.run("stack", "status", "--json").out)
     assert status["kept"]
     assert status["postgres_pid"]
@@ -112,6 +113,7 @@ def test_servers_started_by_hand_stay_until_they_are_destroyed(used: Home) -> No
     assert used.processes() == []
     # The data are still there, and a question starts the servers for as long as it takes.
     assert used.run("db", "check").code in (0, 1)
+    assert f"PostgreSQL and Redis did not run in {used.folder}: started to be looked at." in used.run("doctor").err
     assert used.processes() == []
     assert used.run("stack", "destroy", "--yes").code == 0
     assert not used.folder.exists()

@@ -1,5 +1,6 @@
 import threading
 import time
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -117,6 +118,18 @@ def test_a_worker_that_stopped_is_not_alive_any_more(settings: Settings, runtime
         wait_for(lambda: checks.workers_alive(runtime) == 1)
     assert checks.workers_alive(runtime) == 0
     assert runtime.reaper.run_once().workers == 0
+
+
+def test_a_worker_is_found_right_after_redis_has_started_again(home: Path, settings: Settings) -> None:
+    beside = Settings.model_validate({"database_url": settings.database_url, "mbevents_home": home})
+    with open_runtime(beside, create_redis=True) as runtime:
+        runtime.worker_broker.consume("caches")  # type: ignore[attr-defined]  # Dramatiq's own side of a broker
+        assert found(doctor.examine(runtime))["workers"].ok
+        assert runtime.servers is not None
+        assert runtime.servers.redis is not None
+        runtime.servers.redis.stop()
+        runtime.servers.redis.start()
+        assert found(doctor.examine(runtime))["workers"].ok
 
 
 def test_every_fault_is_found(runtime: Runtime) -> None:
