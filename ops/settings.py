@@ -2,19 +2,21 @@
 
 import os
 from collections.abc import Mapping
+from difflib import get_close_matches
 from enum import IntEnum
 from pathlib import Path
 from typing import Literal, Self, get_args
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from events.errors import UsageError
-from ops.urls import database_name, hidden, is_loopback, numbered, parsed_listen, redis_base
+from ops.urls import check_role_url, database_name, hidden, is_loopback, numbered, parsed_listen, redis_base
 
 ReplicationType = Literal["RT_MASTER", "RT_MIRROR", "RT_STANDALONE"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+# REDIS_SESSION_URL and REDIS_ENTITY_URL are misspelt; REDIS_SERVICE_HOST and REDIS_CACHE_URL are somebody else's.
+_LIKE = 0.85
 
 
 class RedisRole(IntEnum):
@@ -108,17 +110,23 @@ class Settings(BaseSettings):
     @field_validator("redis_entities_url", "redis_sessions_url", "redis_pubsub_url")
     @classmethod
     def _role(cls, value: SecretStr | None) -> SecretStr | None:
-        return _of_scheme(value, "redis", "rediss", "unix")
+        if value is not None:
+            check_role_url(value.get_secret_value(), "redis", "rediss", "unix")
+        return value
 
     @field_validator("broker_url")
     @classmethod
     def _broker(cls, value: SecretStr | None) -> SecretStr | None:
-        return _of_scheme(value, "redis", "rediss", "unix", "amqp", "amqps")
+        if value is not None:
+            check_role_url(value.get_secret_value(), "redis", "rediss", "unix", "amqp", "amqps")
+        return value
 
     @field_validator("sentry_dsn")
     @classmethod
     def _sentry(cls, value: SecretStr | None) -> SecretStr | None:
-        return _of_scheme(value, "http", "https")
+        if value is not None and not value.get_secret_value().startswith(("http://", "https://")):
+            raise ValueError("it must be a URL that begins with http://, https://")
+        return value
 
     @field_validator("metrics_listen")
     @classmethod
@@ -219,6 +227,7 @@ def load(environ: Mapping[str, str] | None = None, env_file: Path = Path(".env")
         ("environment", dict(os.environ if environ is None else environ)),
     ]
     for origin, source in sources:
+        _refuse_misspelt(source, origin)
         for name in Settings.model_fields:
             found = _find(name.upper(), source)
             if found is not None:
@@ -246,6 +255,8 @@ def settings_page() -> str:
         "and an empty value counts as none.",
         "Instead of any `NAME`, `NAME_FILE` may hold the path of a file with the value: for secrets. "
         "`mbevents config` prints what is in force, secrets hidden, and where each comes from.",
+        "A wrong value, or a name that is nearly that of a Redis setting, is told by every command, which then does "
+        "nothing (exit code 2).",
         "",
         "| Name | Default | Values | What it does |",
         "|---|---|---|---|",
@@ -286,6 +297,25 @@ def _env_file(path: Path) -> Mapping[str, str | None]:
         raise UsageError(f"The settings file {path} cannot be read: {type(error).__name__}.") from None
 
 
+def _refuse_misspelt(source: Mapping[str, str | None], origin: str) -> None:
+    """A role's URL under a name that nobody reads would leave the role on another Redis without a word.
+
+    Other programs have names with REDIS_ too: only what is like one of ours is refused. Raises UsageError.
+    """
+    ours = [name for name in (each.upper() for each in Settings.model_fields) if name.startswith("REDIS_")]
+    for given, value in source.items():
+        name = given.removesuffix("_FILE")
+        if not value or not name.startswith("REDIS_") or name in ours:
+            continue
+        if name.startswith("REDIS_BROKER"):
+            meant = ["BROKER_URL"]
+        else:
+            role = next((role.name for role in RedisRole if name.startswith(f"REDIS_{role.name}")), None)
+            meant = [f"REDIS_{role}_URL"] if role else get_close_matches(name, ours, n=1, cutoff=_LIKE)
+        if meant:
+            raise UsageError(f"{given} (from {origin}) is no setting: rename it to {meant[0]}, or unset it.")
+
+
 def _find(name: str, source: Mapping[str, str | None]) -> tuple[str, str] | None:
     """The value, and the name of the variable that named its file if one did."""
     direct, by_file = source.get(name) or None, source.get(f"{name}_FILE") or None
@@ -316,14 +346,3 @@ def _shown(value: object) -> str | int | None:
     if isinstance(value, SecretStr):
         return hidden(value.get_secret_value())
     return value if value is None or isinstance(value, int) else str(value)
-
-
-def _of_scheme(value: SecretStr | None, *schemes: str) -> SecretStr | None:
-    if value is not None:
-        try:
-            scheme = urlsplit(value.get_secret_value()).scheme
-        except ValueError:
-            scheme = ""
-        if scheme not in schemes:
-            raise ValueError(f"it must be a URL that begins with {', '.join(f'{each}://' for each in schemes)}")
-    return value

@@ -34,6 +34,29 @@ def redis_base(server: str) -> str:
     return urlunsplit((parts.scheme, where, "", parts.query, ""))
 
 
+def check_role_url(url: str, *schemes: str) -> None:
+    """Whether the URL of one role can be used. Raises ValueError, which never quotes it."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("its port is not a number from 0 to 65535, or its address is not closed") from None
+    if parts.scheme not in schemes:
+        raise ValueError(f"it must be a URL that begins with {', '.join(f'{each}://' for each in schemes)}")
+    if parts.scheme not in _REDIS_SCHEMES:
+        return
+    if parts.scheme == "unix" and not parts.path.startswith("/"):
+        raise ValueError("a unix:// address needs the absolute path of a socket")
+    if parts.scheme != "unix" and not parts.hostname:
+        raise ValueError("the host is missing")
+    # Redis's client takes database 0 for what it cannot read: another role's.
+    path = "" if parts.scheme == "unix" else parts.path.removeprefix("/")
+    numbers = [path] if path else []
+    numbers += [value for name, value in parse_qsl(parts.query, keep_blank_values=True) if name == "db"]
+    if not all(re.fullmatch("[0-9]+", number) for number in numbers):
+        raise ValueError("its database is not a number: write redis://host:port/5, or unix:///path?db=5")
+
+
 def numbered(base: str, database: int) -> str:
     """`redis_base`'s URL with the number of a database."""
     parts = urlsplit(base)

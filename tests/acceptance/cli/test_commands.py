@@ -63,6 +63,15 @@ def test_a_wrong_setting_is_one_clear_line(fresh: Home) -> None:
     assert len(done.err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("command", ["config", "config --json", "events tail"])
+def test_a_misspelt_redis_setting_is_told_by_every_command(fresh: Home, command: str) -> None:
+    done = fresh.run(*command.split(), environment={**AWAY, "REDIS_SESSION_URL": "redis://:s3cret@h/1"})
+    assert (done.code, done.out) == (2, "")
+    assert done.err.splitlines() == [
+        "mbevents: REDIS_SESSION_URL (from environment) is no setting: rename it to REDIS_SESSIONS_URL, or unset it."
+    ]
+
+
 @pytest.mark.parametrize(
     "command",
     ["db check", "events tail", "bridge --drain", "worker --drain", f"cache get artist {ABSENT}"],

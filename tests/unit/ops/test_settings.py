@@ -93,6 +93,24 @@ def test_a_value_and_a_file_at_once_are_refused() -> None:
         ("BROKER_URL", "s3cret", "BROKER_URL is wrong .*redis://, rediss://, unix://, amqp://, amqps://"),
         ("SENTRY_DSN", "s3cret", "SENTRY_DSN is wrong"),
         ("REDIS_PUBSUB_URL", "amqp://s3cret", "REDIS_PUBSUB_URL is wrong"),
+        ("REDIS_PUBSUB_URL", "redis://:s3cret@h/five", "its database is not a number: write redis://host:port/5"),
+        ("REDIS_PUBSUB_URL", "redis://:s3cret@h/-1", "its database is not a number"),
+        ("REDIS_PUBSUB_URL", "redis://:s3cret@h/1/2", "its database is not a number"),
+        ("REDIS_ENTITIES_URL", "unix:///run/s3cret?db=x", "its database is not a number"),
+        ("REDIS_ENTITIES_URL", "unix://s3cret", "absolute path"),
+        ("REDIS_SESSIONS_URL", "rediss://:s3cret@/1", "host is missing"),
+        ("REDIS_SESSIONS_URL", "redis://:s3cret@h:port/1", "its port is not a number"),
+        ("BROKER_URL", "redis://:s3cret@h/six", "its database is not a number"),
+        ("BROKER_URL", "amqp://u:s3cret@h:port", "its port is not a number"),
+        ("REDIS_ENTITY_URL", "redis://:s3cret@h/0", "from environment. is no setting: rename it to REDIS_ENTITIES_URL"),
+        ("REDIS_SESSION_URL", "redis://:s3cret@h/1", "rename it to REDIS_SESSIONS_URL, or unset it"),
+        ("REDIS_PUBSUB", "redis://:s3cret@h/5", "rename it to REDIS_PUBSUB_URL"),
+        ("REDIS_PUB_SUB_URL", "redis://:s3cret@h/5", "rename it to REDIS_PUBSUB_URL"),
+        ("REDIS_PUBSUB_URI", "redis://:s3cret@h/5", "rename it to REDIS_PUBSUB_URL"),
+        ("REDIS_BROKER_URL", "redis://:s3cret@h/6", "rename it to BROKER_URL"),
+        ("REDIS_SERVERS", "s3cret", "rename it to REDIS_SERVER"),
+        ("REDIS_NAMESPCE", "MB", "rename it to REDIS_NAMESPACE"),
+        ("REDIS_SESSION_URL_FILE", "/s3cret", "REDIS_SESSION_URL_FILE .* rename it to REDIS_SESSIONS_URL"),
     ],
 )
 def test_a_wrong_value_names_its_variable_and_no_secret(name: str, value: str, told: str) -> None:
@@ -101,6 +119,33 @@ def test_a_wrong_value_names_its_variable_and_no_secret(name: str, value: str, t
     assert name in str(caught.value)
     assert "s3cret" not in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "REDIS_URL", "REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD", "REDIS_DB", "REDIS_CACHE_URL", "REDIS_SERVICE_HOST",
+        "REDIS_SERVICE_PORT", "REDIS_SERVICE_PORT_REDIS", "REDIS_PORT_6379_TCP_ADDR", "REDIS_NAME",
+    ],
+)  # fmt: skip
+def test_other_programs_may_have_names_with_redis_of_their_own(name: str) -> None:
+    assert load({name: "redis://elsewhere/x"}).settings == Settings()
+
+
+def test_an_empty_misspelt_name_is_none_and_one_in_the_file_is_told_with_it(tmp_path: Path) -> None:
+    assert load({"REDIS_SESSION_URL": ""}).settings == Settings()
+    env_file = tmp_path / ".env"
+    env_file.write_text("REDIS_SESSION_URL=redis://h/1\n")
+    with pytest.raises(UsageError, match=rf"REDIS_SESSION_URL \(from {env_file}\)"):
+        load({}, env_file)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://h", "redis://h/", "redis://h/3", "redis://h?db=3", "unix:///a", "unix:///a?db=3", "rediss://h:1/15"],
+)
+def test_a_roles_url_may_choose_its_database(url: str) -> None:
+    assert load({"REDIS_SERVER": "h", "REDIS_PUBSUB_URL": url}).settings.redis_url(RedisRole.PUBSUB) == url
 
 
 def test_all_wrong_values_are_told_at_once() -> None:
