@@ -27,6 +27,12 @@ class NotFoundError(MbeventsError):
     exit_code = 4
 
 
+class PartlyDoneError(MbeventsError):
+    """Some of what was asked for was done, and the rest was not."""
+
+    exit_code = 5
+
+
 class UnreachableError(MbeventsError):
     """A server that is needed does not answer."""
 

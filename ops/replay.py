@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 
 from events import catalogue
+from events.errors import PartlyDoneError, UnreachableError
 from events.ledger import service as ledger
 from events.ledger.collecting import BLOCK, Work
 from events.ledger.service import NewTask
@@ -63,16 +64,28 @@ class Replay:
         return Preview(events.total(), dict(sorted(events.items())), dict(sorted(work.items())))
 
     def run(self, progress: Callable[[str], None] = lambda _: None) -> Replayed:
-        """Page by page. Interrupted, it has told a part again, in order; the ledger has its work."""
+        """Page by page. Interrupted, it has told a part again, in order; the ledger has its work.
+
+        Raises PartlyDoneError when the channels or queues went away in between.
+        """
         done = Replayed()
         for page in self._pages():
             bodies = {event.sequence: event.to_json() for event in page}
             with self.connect() as connection, connection.transaction():
                 work = _tasks(connection, page)
             # After the commit: a message whose task is not there would be skipped.
-            self.publisher.publish(
-                list(log.encoded(page)), [(each, [bodies[position] for position in each.positions]) for each in work]
-            )
+            try:
+                self.publisher.publish(
+                    list(log.encoded(page)),
+                    [(each, [bodies[position] for position in each.positions]) for each in work],
+                )
+            except UnreachableError as error:
+                if not done.events:
+                    raise
+                raise PartlyDoneError(
+                    f"{error} Before that {done.events:,} of the events were published: go on with --after "
+                    f"{page[0].sequence - 1}."
+                ) from error
             done.events += len(page)
             done.tasks += len(work)
             if done.events % (50 * PAGE) == 0:

@@ -15,7 +15,7 @@ from dramatiq.errors import RateLimitExceeded, Retry
 from dramatiq.middleware import SkipMessage
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from events.errors import MbeventsError
+from events.errors import UnreachableError
 from events.ledger import service
 from events.queues.adapters import PostgresDeadLetters
 from events.queues.core import (
@@ -37,7 +37,7 @@ T = TypeVar("T")
 Connect = Callable[[], AbstractContextManager["psycopg.Connection[Any]"]]
 
 
-class LedgerAwayError(MbeventsError):
+class LedgerAwayError(UnreachableError):
     """The ledger cannot be asked whether work is done: it waits, and that is no fault of the work."""
 
 

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 AsJson = Annotated[bool, typer.Option("--json", help="Print the data as JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask: it is meant.")]
 
+INTERRUPTED = 130
+
 _SPAN = re.compile(r"(\d+)([smhd])")
+# SQLSTATEs of a connection that fails and of a server that stops or starts.
+_GOING_AWAY = ("08", "57P")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -79,10 +83,20 @@ def told(found: "Settings") -> Iterator[None]:
 def _in_words(found: "Settings", error: Exception) -> MbeventsError | None:
     # Imported here: a command that has no errors needs not all of them.
     import psycopg
-    import psycopg.errors
     import redis
     from dramatiq.errors import BrokerConnectionError
     from psycopg_pool import PoolTimeout
+
+    if isinstance(error, psycopg.Error | PoolTimeout):
+        return _of_postgres(found, error)
+    if isinstance(error, BrokerConnectionError | redis.RedisError):
+        return _of_redis(found, error)
+    return None
+
+
+def _of_postgres(found: "Settings", error: Exception) -> MbeventsError | None:
+    import psycopg
+    import psycopg.errors
 
     if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName):
         if "mbevents." not in str(error):
@@ -93,20 +107,34 @@ def _in_words(found: "Settings", error: Exception) -> MbeventsError | None:
             f"The user of DATABASE_URL may not do this in {_database(found)}: {error.diag.message_primary}. "
             "Connect as the owner of the schema, or have the right granted."
         )
-    if isinstance(error, psycopg.OperationalError | PoolTimeout):
-        return UnreachableError(
-            f"PostgreSQL at {_database(found)} does not answer: {_reason(error)}. "
-            "Check that it runs and that DATABASE_URL is right (`mbevents config` shows it)."
+    if isinstance(error, psycopg.Error) and not isinstance(error, psycopg.OperationalError):
+        return None
+    state = error.sqlstate if isinstance(error, psycopg.Error) else None
+    if state is not None and not state.startswith(_GOING_AWAY):
+        # A full disk, a lock, a timeout: it answers, and says no.
+        return MbeventsError(f"PostgreSQL at {_database(found)} could not do this: {_reason(error)}. Try it again.")
+    return UnreachableError(
+        f"PostgreSQL at {_database(found)} does not answer: {_reason(error)}. "
+        "Check that it runs and that DATABASE_URL is right (`mbevents config` shows it)."
+    )
+
+
+def _of_redis(found: "Settings", error: Exception) -> MbeventsError:
+    import redis
+    from dramatiq.errors import BrokerConnectionError
+
+    rabbitmq = _rabbitmq(found) if isinstance(error, BrokerConnectionError) else None
+    what = f"Redis ({_redis(found)})" if rabbitmq is None else f"RabbitMQ ({rabbitmq})"
+    names = "REDIS_SERVER or the role's URL" if rabbitmq is None else "BROKER_URL"
+    if isinstance(error, redis.RedisError) and not isinstance(error, redis.ConnectionError | redis.TimeoutError):
+        return MbeventsError(
+            f"{what} refuses this: {_reason(error)}. "
+            f"Check that {names} is right (`mbevents config` shows what is set), and what `mbevents doctor` says of it."
         )
-    if isinstance(error, redis.ConnectionError | redis.TimeoutError | BrokerConnectionError):
-        rabbitmq = _rabbitmq(found) if isinstance(error, BrokerConnectionError) else None
-        what = f"Redis ({_redis(found)})" if rabbitmq is None else f"RabbitMQ ({rabbitmq})"
-        names = "REDIS_SERVER or the role's URL" if rabbitmq is None else "BROKER_URL"
-        return UnreachableError(
-            f"{what} does not answer: {_reason(error)}. "
-            f"Check that it runs and that {names} is right (`mbevents config` shows what is set)."
-        )
-    return None
+    return UnreachableError(
+        f"{what} does not answer: {_reason(error)}. "
+        f"Check that it runs and that {names} is right (`mbevents config` shows what is set)."
+    )
 
 
 def _database(found: "Settings") -> str:
@@ -179,7 +207,12 @@ def confirm(yes: bool, what: str) -> None:
         return
     if not sys.stdin.isatty():
         raise UsageError(f"{what} Nothing was done: add --yes if that is meant.")
-    if not typer.confirm(f"{what} Do it?", err=True):
+    try:
+        agreed = typer.confirm(f"{what} Do it?", err=True)
+    except typer.Abort:
+        # Ctrl-C here is the same as elsewhere.
+        raise typer.Exit(INTERRUPTED) from None
+    if not agreed:
         raise UsageError("Nothing was done.")
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from events.errors import NotFoundError, UsageError
+from events.errors import NotFoundError, PartlyDoneError, UsageError
 from ops.cli.common import AsJson, Yes, comparable, confirm, optional_moment, plural, runtime
 from ops.cli.output import put, put_json, put_table, say
 
@@ -91,6 +91,7 @@ def retry(
                 raise UsageError("No worker can read what these letters hold: they can only be discarded.")
             raise NotFoundError("There are no such dead letters: they were retried or discarded, or never were.")
     _tell("retried", number, dry_run, as_json)
+    _tell_missing(ids, number, dry_run)
 
 
 @app.command()
@@ -116,6 +117,7 @@ def discard(
             confirm(yes, f"This throws away {plural(number, 'dead letter')} and the work that they stand for.")
             number = parts.dead_letters.discard(which)
     _tell("discarded", number, dry_run, as_json)
+    _tell_missing(ids, number, dry_run)
 
 
 def _chosen(
@@ -156,6 +158,16 @@ def _tell(what: str, number: int, dry_run: bool, as_json: bool) -> None:
         say(f"{plural(number, 'dead letter')} would be {what}.")
     else:
         say(f"{plural(number, 'dead letter')} {what}.")
+
+
+def _tell_missing(ids: list[int] | None, number: int, dry_run: bool) -> None:
+    """Raises PartlyDoneError when some of what was named was passed over."""
+    missing = len(set(ids or ())) - number
+    if missing > 0 and not dry_run:
+        raise PartlyDoneError(
+            f"{plural(missing, 'dead letter')} of those named passed over: retried or discarded already, "
+            "not what the options ask for, or no message that could be retried (`mbevents jobs show`)."
+        )
 
 
 def _first(error: str) -> str:

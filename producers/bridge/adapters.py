@@ -40,11 +40,13 @@ class RedisPublisher:
             if work:
                 self._broker.enqueue_many(_message(each, bodies) for each, bodies in work)
         except (BrokerError, OSError) as error:
-            raise PublishFailedError(f"The queues do not take messages ({error}).") from error
+            raise PublishFailedError(f"The queues do not take messages ({error}). See `mbevents doctor`.") from error
         try:
             self._tell(events)
         except (redis.RedisError, OSError) as error:
-            raise PublishFailedError(f"Redis does not take events for its channels ({error}).") from error
+            raise PublishFailedError(
+                f"Redis does not take events for its channels ({error}). See `mbevents doctor`."
+            ) from error
 
     def _tell(self, events: Sequence[Logged]) -> None:
         waiting = iter(events)

@@ -213,6 +213,10 @@ def test_dead_letters_are_looked_at_retried_and_discarded(home: Home) -> None:
     assert json.loads(home.run("jobs", "show", str(first), "--json").out)["message"]["queue_name"] == "caches"
     assert json.loads(home.run("jobs", "retry", "--all", "--dry-run", "--json").out) == {"retried": 0, "matching": 3}
     assert json.loads(home.run("jobs", "retry", str(first), "--json").out) == {"retried": 1, "matching": 1}
+    partly = home.run("jobs", "retry", str(first), str(third), "--json")
+    assert (partly.code, json.loads(partly.out)) == (5, {"retried": 1, "matching": 1})
+    assert "1 dead letter of those named passed over" in partly.err
+    (third,) = bury(home)
     refused = home.run("jobs", "discard", str(second))
     assert refused.code == 2
     assert "add --yes" in refused.err

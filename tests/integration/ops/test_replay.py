@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from events.errors import PartlyDoneError
 from events.ledger.collecting import Work
 from events.log.service import Logged
 from events.queues.worker import run_worker
@@ -88,3 +89,16 @@ def test_a_replay_that_breaks_off_leaves_its_work_in_the_ledger(runtime: Runtime
     run_worker(runtime.worker_broker, threads=1, stop=threading.Event(), drain=True)
     with runtime.connection() as connection:
         assert connection.execute("SELECT DISTINCT state FROM mbevents.task").fetchall() == [("done",)]
+
+
+def test_a_replay_that_breaks_off_half_way_says_from_where_to_go_on(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ops.replay.PAGE", 1)
+    changed = rename(runtime)
+    runtime.bridge.drain()
+    with pytest.raises(
+        PartlyDoneError, match=r"Redis is away\. Before that 2 of the events were published: .* --after 2"
+    ):
+        Replay(runtime.connect, Kept(limit=2)).run()
+    assert Replay(runtime.connect, Kept(), after=2).run().events == changed - 2

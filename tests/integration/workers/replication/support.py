@@ -79,7 +79,7 @@ def contents(connection: Connection) -> dict[str, str]:
         f"FROM {table} t"
         for (table,) in tables
     )
-    return dict(connection.execute(query).fetchall())  # type: ignore[arg-type]  # made of the catalogue's names
+    return dict(connection.execute(query).fetchall())
 
 
 def differing(one: Connection, other: Connection) -> list[str]:

@@ -6,11 +6,24 @@ from pathlib import Path
 import psycopg
 import pytest
 import redis
+import typer
 from dramatiq.errors import ConnectionClosed
+from psycopg_pool import PoolTimeout
 
-from events.errors import MbeventsError, UnreachableError, UsageError
+from events.errors import (
+    MbeventsError,
+    NotFoundError,
+    PartlyDoneError,
+    UnreachableError,
+    UsageError,
+    VersionMismatchError,
+)
 from ops.cli import common
 from ops.settings import Settings
+from ops.stack.errors import EmbeddedServerError
+from producers.bridge.publishing import PublishFailedError
+from workers.caches.service import CacheUnavailableError
+from workers.middleware import LedgerAwayError
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("2h", 7200), ("7d", 604800)])
@@ -113,3 +126,55 @@ def test_an_embedded_redis_that_was_never_made_is_not_made_by_a_question(
     with pytest.raises(UnreachableError, match=r"no embedded Redis .* `mbevents up` to make one, or set REDIS_SERVER"):
         open_runtime(settings, database=False).__enter__()
     assert not (tmp_path / "home").exists()
+
+
+AWAY, NO = UnreachableError.exit_code, MbeventsError.exit_code
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (psycopg.OperationalError("connection refused"), AWAY, "does not answer: connection refused"),
+        (psycopg.errors.AdminShutdown("terminating"), AWAY, "does not answer: terminating"),
+        (psycopg.errors.CannotConnectNow("starting up"), AWAY, "does not answer: starting up"),
+        (psycopg.errors.ConnectionFailure("lost"), AWAY, "does not answer: lost"),
+        (PoolTimeout("no connection after 5 s"), AWAY, "does not answer: no connection"),
+        (psycopg.errors.DiskFull("no space"), NO, "could not do this: no space"),
+        (psycopg.errors.LockNotAvailable("locked"), NO, "could not do this: locked"),
+        (psycopg.errors.QueryCanceled("statement timeout"), NO, "could not do this: statement timeout"),
+        (psycopg.errors.InsufficientPrivilege("denied"), NO, "may not do this"),
+        (psycopg.errors.UndefinedTable('relation "mbevents.event"'), NO, "no event log"),
+        (redis.ConnectionError("refused"), AWAY, "does not answer: refused"),
+        (redis.TimeoutError("slow"), AWAY, "does not answer: slow"),
+        (redis.AuthenticationError("WRONGPASS"), AWAY, "does not answer: WRONGPASS"),
+        (redis.ResponseError("DB index is out of range"), NO, "refuses this: DB index is out of range"),
+        (redis.exceptions.OutOfMemoryError("OOM command not allowed"), NO, "refuses this: OOM"),
+        (ConnectionClosed("Redis: gone"), AWAY, "does not answer: Redis: gone"),
+        (PublishFailedError("The queues do not take messages."), AWAY, "The queues do not take messages."),
+        (CacheUnavailableError("The cache is away."), AWAY, "The cache is away."),
+        (LedgerAwayError("The ledger is away."), AWAY, "The ledger is away."),
+        (common.NotInstalledError("Nothing."), NO, "Nothing."),
+        (EmbeddedServerError("It does not start."), NO, "It does not start."),
+        (UsageError("Nonsense."), 2, "Nonsense."),
+        (VersionMismatchError("Newer."), 3, "Newer."),
+        (NotFoundError("Not there."), 4, "Not there."),
+        (PartlyDoneError("Half."), 5, "Half."),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_every_error_has_its_exit_code(error: Exception, code: int, told: str) -> None:
+    with pytest.raises(MbeventsError) as caught, common.told(Settings()):
+        raise error
+    assert caught.value.exit_code == code
+    assert told in str(caught.value)
+
+
+def test_ctrl_c_at_a_question_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def aborted(*_: object, **__: object) -> bool:
+        raise typer.Abort
+
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(typer, "confirm", aborted)
+    with pytest.raises(typer.Exit) as ended:
+        common.confirm(False, "This removes all.")
+    assert ended.value.exit_code == 130
