@@ -139,7 +139,7 @@ def dbmirror2_tables() -> str:
     assert spec is not None
     assert spec.submodule_search_locations
     text = (Path(spec.submodule_search_locations[0]) / "sql/dbmirror2/dbmirror2.sql").read_text()
-    return re.sub(r"^\\.*$|^(BEGIN|COMMIT);$", "", text, flags=re.MULTILINE)
+    return "CREATE SCHEMA dbmirror2;" + re.sub(r"^\\.*$|^(BEGIN|COMMIT);$", "", text, flags=re.MULTILINE)
 
 
 def write_packet(stack: Stack, path: Path) -> int:
