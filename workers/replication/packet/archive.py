@@ -172,7 +172,7 @@ class PacketReader:
             raise PacketError(f"bad tar header after {seen[-1] if seen else 'the start'}: {error}") from error
         wrong = self._objection(info, seen)
         if wrong:
-            raise PacketError(wrong, member=info.name)
+            raise PacketError(wrong, member=info.name if info.name.isprintable() else ascii(info.name))
         return info
 
     def _objection(self, info: tarfile.TarInfo, seen: list[str]) -> str | None:
@@ -181,10 +181,10 @@ class PacketReader:
         most = self._limits.small_bytes if small else self._limits.member_bytes
         late = next((other for other in seen if _RANK.get(other, -1) > _RANK.get(name, len(_RANK))), None)
         objections = [
-            (len(name) > 255 or not name.isprintable() or "\\" in name, "is no name for a member"),
-            (not {"", ".", ".."}.isdisjoint(name.split("/")), "is no plain relative name"),
             # Links, directories, devices, and the extensions of pax and GNU, which no short name needs.
             (info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE), f"is not a plain file (type {info.type!r})"),
+            (len(name) > 255 or not name.isprintable() or "\\" in name, "is no name for a member"),
+            (not {"", ".", ".."}.isdisjoint(name.split("/")), "is no plain relative name"),
             (name in seen, "is there twice"),
             (len(seen) >= self._limits.members, f"is one member too many: {self._limits.members} are allowed"),
             (late is not None, f"comes after {late}, and must come before"),
