@@ -94,6 +94,13 @@ DECLARATIONS: tuple[Declaration, ...] = (
         "actor",
         buckets=LATENCY,
     ),
+    _counter(
+        "mbevents_feed_requests_total",
+        "Requests to the feed: by name of the token (empty: none that is valid), what was asked for, and status.",
+        "token",
+        "what",
+        "status",
+    ),
 )
 
 # What `mbevents web` asks the servers for when it is scraped: once for the whole system, not once a process.

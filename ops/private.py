@@ -5,7 +5,7 @@ from typing import Any
 
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _PASSWORD = re.compile(r"(\w+://[^\s:/@]*):[^\s@/]+@")
-_KEYWORD = re.compile(r"((?:ssl)?password)\s*=\s*(?:'(?:[^'\\]|\\.)*'|[^\s&]+)", re.IGNORECASE)
+_KEYWORD = re.compile(r"((?:ssl)?password|\btoken)\s*=\s*(?:'(?:[^'\\]|\\.)*'|[^\s&]+)", re.IGNORECASE)
 # PostgreSQL quotes whole rows in these parts of an error, and pydantic what it was given.
 _POSTGRES = re.compile(r"^(?:DETAIL|CONTEXT|HINT|QUERY):.*(?:\n[ \t]+.*)*", re.MULTILINE)
 _PYDANTIC = re.compile(r"input_value=.*?(?=, input_type=|\]\n|\]$|$)", re.MULTILINE | re.DOTALL)

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSe
 
 from events.errors import UsageError
 from ops.urls import check_role_url, database_name, hidden, is_loopback, numbered, parsed_listen, redis_base
+from workers.replication.store.core import parsed
 
 ReplicationType = Literal["RT_MASTER", "RT_MIRROR", "RT_STANDALONE"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
@@ -85,6 +86,22 @@ class Settings(BaseSettings):
         default="127.0.0.1:8000",
         description="host:port of `mbevents web`; it has no sign-in yet, so only a loopback address is taken.",
     )
+    packet_store: str | None = Field(
+        default=None,
+        description="Where packets are: file:///folder or s3://bucket/prefix (where S3 is, and as whom, is said by the "
+        "usual AWS settings). Unset: the folder `packets` in MBEVENTS_HOME.",
+    )
+    packet_retention_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=36_500,
+        description="Days that a packet stays in the store at least. Unset: as long as the count says.",
+    )
+    packet_retention_count: int | None = Field(
+        default=None,
+        ge=1,
+        description="Newest packets that stay in the store at least. Unset: as the days say; neither set: all stay.",
+    )
     sentry_dsn: SecretStr | None = Field(default=None, description="Sentry project for errors. Unset: nothing is sent.")
     sentry_environment: str = Field(default="production", description="Name of this installation in Sentry.")
     log_format: Literal["auto", "json", "console"] = Field(
@@ -126,6 +143,13 @@ class Settings(BaseSettings):
     def _sentry(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not value.get_secret_value().startswith(("http://", "https://")):
             raise ValueError("it must be a URL that begins with http://, https://")
+        return value
+
+    @field_validator("packet_store")
+    @classmethod
+    def _store(cls, value: str | None) -> str | None:
+        if value is not None:
+            parsed(value)
         return value
 
     @field_validator("metrics_listen")
@@ -179,6 +203,10 @@ class Settings(BaseSettings):
         if self.redis_server is None:
             return None
         return numbered(redis_base(self.redis_server.get_secret_value()), role)
+
+    @property
+    def packet_store_url(self) -> str:
+        return self.packet_store or (self.mbevents_home.absolute() / "packets").as_uri()
 
     @property
     def needs_embedded_postgres(self) -> bool:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from producers.bridge.publishing import Publisher
     from producers.bridge.service import Bridge, BridgeOptions
     from workers.caches.service import EntityCache, Load
+    from workers.replication.store import PacketStore
+    from workers.replication.tokens import Doorkeeper, Tokens
 
 Connection = psycopg.Connection[Any]
 Progress = Callable[[str], None]
@@ -230,6 +232,26 @@ class Runtime:
             return self.sender.enqueue_many(messages)
 
         return DeadLetters(PostgresDeadLetters(self.connect), enqueue_many)
+
+    # Replication
+
+    @cached_property
+    def packet_store(self) -> "PacketStore":
+        from workers.replication.store import open_store
+
+        return open_store(self.settings.packet_store_url)
+
+    @cached_property
+    def feed_tokens(self) -> "Tokens":
+        from workers.replication.tokens import Tokens
+
+        return Tokens(self.connect)
+
+    @cached_property
+    def doorkeeper(self) -> "Doorkeeper":
+        from workers.replication.tokens import Doorkeeper
+
+        return Doorkeeper(self.feed_tokens.hashes)
 
     # Bridge and caches
 

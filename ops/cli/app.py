@@ -6,7 +6,7 @@ import sys
 import typer
 
 from events.errors import MbeventsError
-from ops.cli import bridge, cache, config, database, demo, doctor, events, jobs, stack, up, web, worker
+from ops.cli import bridge, cache, config, database, demo, doctor, events, jobs, replication, stack, up, web, worker
 from ops.cli.output import say
 
 BUG = 1
@@ -27,6 +27,7 @@ for name, group_app in (
     ("events", events.app),
     ("jobs", jobs.app),
     ("cache", cache.app),
+    ("replication", replication.app),
     ("stack", stack.app),
 ):
     app.add_typer(group_app, name=name)

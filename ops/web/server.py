@@ -1,4 +1,4 @@
-"""The web process: health and the whole system's metrics. The pages of the console will come here."""
+"""The web process: health, the whole system's metrics, and the feed of packets. The console will come here."""
 
 import asyncio
 import socket
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
-from fastapi import FastAPI, Response
+from fastapi import APIRouter, FastAPI, Response
 from fastapi.concurrency import run_in_threadpool
 
 from ops import metrics
@@ -16,6 +16,7 @@ from ops.checks import database_check, redis_check, system_samples
 from ops.settings import RedisRole
 from ops.version import version
 from ops.web.address import listening
+from ops.web.feed import make_router
 from ops.web.health import Answer, Health
 
 if TYPE_CHECKING:
@@ -28,9 +29,17 @@ log = structlog.get_logger(__name__)
 SHUTDOWN_SECONDS = 5
 
 
-def make_app(health: Health, page: Callable[[], bytes]) -> FastAPI:
+def make_app(health: Health, page: Callable[[], bytes], feed: APIRouter) -> FastAPI:
     """The application; everything that waits for a server runs in a thread."""
-    app = FastAPI(title="mbevents", version=version(), docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="mbevents",
+        version=version(),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        # It would repeat the feed's token in an address without TLS: that of a proxy is not known here.
+        redirect_slashes=False,
+    )
 
     @app.get("/healthz")
     async def healthz() -> Response:
@@ -44,6 +53,7 @@ def make_app(health: Health, page: Callable[[], bytes]) -> FastAPI:
     async def exposition() -> Response:
         return _response(Answer(200, await run_in_threadpool(page), metrics.CONTENT_TYPE))
 
+    app.include_router(feed)
     return app
 
 
@@ -59,7 +69,8 @@ def serve(runtime: "Runtime", service: "Service") -> None:
             "pubsub": redis_check(runtime, RedisRole.PUBSUB),
         },
     )
-    app = make_app(health, lambda: metrics.page(service.registry))
+    feed = make_router(runtime.packet_store, runtime.doorkeeper, service.telemetry)
+    app = make_app(health, lambda: metrics.page(service.registry), feed)
     with listening(service.settings.web_listen) as listener:
         host, port, *_ = listener.getsockname()
         log.info("web_listens", host=host, port=port)

@@ -26,7 +26,7 @@ Connection = psycopg.Connection[Any]
 # 'mbev' and a number, as in events/locks.py.
 INSTALL_KEY = 0x6D626576 << 32 | 3
 # Each makes its tables with its own schema.sql, which may be run again.
-SCRIPTS = ("events.log", "events.ledger", "events.queues", "producers.bridge")
+SCRIPTS = ("events.log", "events.ledger", "events.queues", "events.packets", "producers.bridge")
 _FILES = ("installed.sql", "hint.sql", "capture.sql", "outbox.sql")
 _OBJECT = re.compile(r"^CREATE (?:OR REPLACE )?(?:TABLE|FUNCTION) (?:IF NOT EXISTS )?([\w.]+)", re.MULTILINE)
 

@@ -1,6 +1,7 @@
 import shutil
 import socket
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,11 +10,14 @@ import pytest
 from psycopg import sql
 
 from ops.metrics import PrometheusTelemetry, make_registry
+from ops.service import Service
 from ops.settings import Settings
 from ops.stack import Stack, control
+from ops.web import server
 from ops.wiring import Runtime, open_runtime
 from producers.capture import service as capture
 from tests.conftest import TEMPLATE
+from tests.waiting import wait_for
 
 INSTALLED = "ops_installed"
 
@@ -55,6 +59,26 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def port(runtime: Runtime, settings: Settings, free_port: int) -> Iterator[int]:
+    """Where the web process of `runtime` listens."""
+    service = Service("web", settings.model_copy(update={"web_listen": f"127.0.0.1:{free_port}"}))
+    thread = threading.Thread(target=server.serve, args=(runtime, service))
+    thread.start()
+    try:
+        wait_for(lambda: listens(free_port))
+        yield free_port
+    finally:
+        service.stop.set()
+        thread.join(10)
+    assert not thread.is_alive()
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture

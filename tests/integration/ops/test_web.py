@@ -1,8 +1,6 @@
 import json
-import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -21,23 +19,6 @@ def get(port: int, path: str) -> tuple[int, bytes, str]:
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read(), error.headers["Content-Type"]
-
-
-@pytest.fixture
-def port(runtime: Runtime, settings: Settings, free_port: int) -> Iterator[int]:
-    service = Service("web", settings.model_copy(update={"web_listen": f"127.0.0.1:{free_port}"}))
-    thread = threading.Thread(target=server.serve, args=(runtime, service))
-    thread.start()
-    for _ in range(100):
-        try:
-            get(free_port, "/healthz")
-            break
-        except urllib.error.URLError:
-            threading.Event().wait(0.05)
-    yield free_port
-    service.stop.set()
-    thread.join(10)
-    assert not thread.is_alive()
 
 
 def test_the_web_process_is_alive_and_ready(port: int) -> None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
@@ -139,6 +140,28 @@ def expired(stored: Iterable[Stored], *, now: datetime, days: int | None, count:
         group = sorted(groups[number], key=lambda pair: (not is_packet(pair[0]), pair[1].name))
         gone += [each.name for _, each in group]
     return gone
+
+
+def newest(stored: Iterable[Stored]) -> Stored | None:
+    """The packet with the highest number, of whichever version came last."""
+    ours = [(what.sequence, each.modified, each) for each in stored if (what := named(each.name)) and is_packet(what)]
+    return max(ours)[-1] if ours else None
+
+
+def missing(stored: Iterable[Stored]) -> int | None:
+    """The first packet that readers of either version cannot get past; those of only one version are no gap."""
+    numbers: dict[int, set[int]] = {1: set(), 2: set()}
+    for each in stored:
+        what = named(each.name)
+        if what is not None and what.version is not None and not what.signature:
+            numbers[what.version].add(what.sequence)
+    gaps = []
+    for there in numbers.values():
+        for before, after in pairwise(sorted(there)):
+            if after != before + 1:
+                gaps.append(before + 1)
+                break
+    return min(gaps, default=None)
 
 
 def is_packet(what: Named) -> bool:

@@ -5,7 +5,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -31,34 +31,31 @@ class FileStore:
         # In the same folder, for only there a rename is one step; with a dot, so that it is no name of ours.
         part = self._folder / f".{name}.{secrets.token_hex(8)}.part"
         try:
-            with path.open("rb") as source, part.open("xb") as copy:
-                wanted = _copied(source, copy)
-                copy.flush()
-                os.fsync(copy.fileno())
-            with part.open("rb") as copy:
-                if hashlib.file_digest(copy, "sha256").digest() != wanted:
+            with self._told(f"keep {name}"):
+                with path.open("rb") as source, part.open("xb") as copy:
+                    wanted = _copied(source, copy)
+                    copy.flush()
+                    os.fsync(copy.fileno())
+                with part.open("rb") as copy:
+                    found = hashlib.file_digest(copy, "sha256").digest()
+                if found != wanted:
                     raise MbeventsError(
                         f"{self._folder} does not keep what is written to it: {name} came back changed."
                     )
-            part.replace(target)
-            _sync_folder(self._folder)
-        except OSError as error:
-            raise MbeventsError(
-                f"{name} cannot be put into the packet store {self._folder}: {error.strerror}. Make room or grant the "
-                "right to write there; it is tried again."
-            ) from error
+                part.replace(target)
+                _sync_folder(self._folder)
         finally:
             part.unlink(missing_ok=True)
 
     def stat(self, name: str) -> Stored | None:
-        try:
-            return _stored(name, self._at(name).stat())
-        except FileNotFoundError:
-            return None
+        path = self._at(name)
+        with suppress(FileNotFoundError), self._told(f"look at {name}"):
+            return _stored(name, path.stat())
+        return None
 
     def list(self) -> list[Stored]:
         found = []
-        with suppress(FileNotFoundError), os.scandir(self._folder) as entries:
+        with suppress(FileNotFoundError), self._told("list its files"), os.scandir(self._folder) as entries:
             for entry in entries:
                 # One may go while we look.
                 with suppress(FileNotFoundError):
@@ -69,7 +66,8 @@ class FileStore:
     def read(self, name: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         pieces = _pieces(self._at(name), start, end)
         try:
-            next(pieces)
+            with self._told(f"read {name}"):
+                next(pieces)
         except FileNotFoundError:
             raise NotFoundError(f"There is no {name} in the packet store {self._folder}.") from None
         return pieces
@@ -83,8 +81,9 @@ class FileStore:
         return None
 
     def delete(self, name: str) -> None:
-        with suppress(FileNotFoundError):
-            self._at(name).unlink()
+        path = self._at(name)
+        with suppress(FileNotFoundError), self._told(f"delete {name}"):
+            path.unlink()
             _sync_folder(self._folder)
 
     def _at(self, name: str) -> Path:
@@ -94,11 +93,22 @@ class FileStore:
     def _make_folder(self) -> None:
         if self._folder.is_dir():
             return
-        try:
+        with self._told("be made"):
             self._folder.mkdir(parents=True, exist_ok=True)
             _sync_folder(self._folder.parent)
+
+    @contextmanager
+    def _told(self, doing: str) -> Iterator[None]:
+        """What the disk refuses, but that a file is not there, as an error for people."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
         except OSError as error:
-            raise MbeventsError(f"The packet store {self._folder} cannot be made: {error.strerror}.") from error
+            raise MbeventsError(
+                f"The packet store {self._folder} cannot {doing}: {error.strerror}. See that there is room, that it is "
+                "a folder, and that this user may read and write there."
+            ) from error
 
     def _sweep(self) -> None:
         before = time.time() - LEFT_SECONDS

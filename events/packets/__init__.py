@@ -1,0 +1,1 @@
+"""What replication keeps in the database: packets on their way out, and in."""

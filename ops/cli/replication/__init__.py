@@ -1,0 +1,9 @@
+"""`mbevents replication`: packets out of a master, into a mirror, verified."""
+
+import typer
+
+from ops.cli.replication import token
+
+app = typer.Typer(help="Replication: packets out of a master, into a mirror.", no_args_is_help=True)
+for group in (token,):
+    group.register(app)
