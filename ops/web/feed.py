@@ -13,12 +13,13 @@ import orjson
 import structlog
 from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from events.errors import MbeventsError, NotFoundError
 from events.telemetry import Telemetry
 from ops.web.conditional import UnsatisfiableError, http_date, is_unchanged, wanted_part
 from workers.replication.packet.names import packet_name
-from workers.replication.store.core import PacketStore, Stored, content_type, missing, named, newest
+from workers.replication.store.core import PacketStore, Pieces, Stored, content_type, missing, named, newest
 from workers.replication.tokens import Doorkeeper
 
 log = structlog.get_logger(__name__)
@@ -166,7 +167,21 @@ class _Feed:
         if part is not None:
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{stored.size}"
         pieces = self._store.read(stored.name, start, end)
-        return StreamingResponse(pieces, 206 if part is not None else 200, headers, media_type=kind)
+        return _Streamed(pieces, 206 if part is not None else 200, headers, media_type=kind)
+
+
+class _Streamed(StreamingResponse):
+    """Reads in threads, a piece when the last one is sent, and closes the file also when the client hangs up."""
+
+    def __init__(self, pieces: Pieces, status: int, headers: dict[str, str], media_type: str) -> None:
+        super().__init__(pieces, status, headers, media_type)
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._pieces.close()
 
 
 def _answer(status: int, text: str, kind: str = "text/plain") -> Response:

@@ -21,7 +21,18 @@ from ops.stack import control
 
 MBEVENTS = [sys.executable, "-W", "error", "-m", "ops.cli"]
 # Of ours, which the machine of a developer may have set.
-OURS = ("DATABASE_URL", "REDIS_", "BROKER_URL", "MBEVENTS_", "METRICS_", "WEB_", "SENTRY_", "LOG_", "REPLICATION_TYPE")
+OURS = (
+    "DATABASE_URL",
+    "REDIS_",
+    "BROKER_URL",
+    "MBEVENTS_",
+    "METRICS_",
+    "WEB_",
+    "SENTRY_",
+    "LOG_",
+    "REPLICATION_TYPE",
+    "PACKET_",
+)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,10 @@ from ops.private import scrubbed, scrubbed_value
         ("bad\nDETAIL:  Failing row (1, x).\nend", "bad\n(a row is not told)\nend"),
         ("bad\nCONTEXT:  COPY t\n  more\nend", "bad\n(a row is not told)\nend"),
         ("wrong [type=a, input_value='x', input_type=str]", "wrong [type=a, input_value=(not told), input_type=str]"),
+        (
+            "GET https://feed/replication-7.tar.bz2?token=aB3&x=1 failed",
+            "GET https://feed/replication-7.tar.bz2?token=***&x=1 failed",
+        ),
         ("artist/7 @ 12:30", "artist/7 @ 12:30"),
     ],
 )

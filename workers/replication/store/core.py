@@ -1,7 +1,7 @@
 """What a packet store is, which files it holds, and which of them have had their time."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -10,6 +10,9 @@ from urllib.parse import unquote, urlsplit
 
 from events.errors import UsageError
 from workers.replication.packet import names
+
+# Who does not read to the end closes it, or the file stays open until Python finds out.
+Pieces = Generator[bytes, None, None]
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _DIGEST = re.compile(r"digest-(0|[1-9][0-9]{0,9})\.json")
@@ -55,7 +58,7 @@ class PacketStore(Protocol):
         """All that is there, by name."""
         ...
 
-    def read(self, name: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+    def read(self, name: str, start: int = 0, end: int | None = None) -> Pieces:
         """The bytes from `start` to before `end`, in pieces. Raises NotFoundError at once, not when first asked."""
         ...
 

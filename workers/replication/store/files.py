@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from events.errors import MbeventsError, NotFoundError
-from workers.replication.store.core import Stored, checked, named
+from workers.replication.store.core import Pieces, Stored, checked, named
 
 PIECE = 256 * 1024
 # What a killed process left half written goes after this; nobody takes so long to write a packet.
@@ -63,7 +63,7 @@ class FileStore:
                         found.append(_stored(entry.name, entry.stat()))
         return sorted(found)
 
-    def read(self, name: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+    def read(self, name: str, start: int = 0, end: int | None = None) -> Pieces:
         pieces = _pieces(self._at(name), start, end)
         try:
             with self._told(f"read {name}"):
@@ -131,7 +131,7 @@ def _stored(name: str, stat: os.stat_result) -> Stored:
     return Stored(name, stat.st_size, modified, f"{stat.st_size:x}-{stat.st_mtime_ns:x}")
 
 
-def _pieces(path: Path, start: int, end: int | None) -> Iterator[bytes]:
+def _pieces(path: Path, start: int, end: int | None) -> Pieces:
     with path.open("rb") as file:
         # The first is nothing, for `read`: it says that the file is open.
         yield b""

@@ -28,7 +28,7 @@ from botocore.exceptions import (
 )
 
 from events.errors import MbeventsError, NotFoundError, UnreachableError
-from workers.replication.store.core import Stored, checked, content_type, named
+from workers.replication.store.core import Pieces, Stored, checked, content_type, named
 
 PIECE = 256 * 1024
 # Larger files go up in parts of this size, four at a time: what of it is in memory stays small.
@@ -39,7 +39,7 @@ _CONFIG = Config(
     signature_version="s3v4",
     connect_timeout=5,
     read_timeout=30,
-    retries={"mode": "standard", "max_attempts": 4},
+    retries={"mode": "standard", "total_max_attempts": 4},
 )
 _GONE = {"404", "NoSuchKey", "NotFound"}
 _REFUSED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}
@@ -93,7 +93,7 @@ class S3Store:
                         stored.append(Stored(name, each["Size"], each["LastModified"], each["ETag"].strip('"')))
         return sorted(stored)
 
-    def read(self, name: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+    def read(self, name: str, start: int = 0, end: int | None = None) -> Pieces:
         pieces = self._pieces(name, start, end)
         next(pieces)
         return pieces
@@ -126,7 +126,7 @@ class S3Store:
     def _where(self, name: str = "") -> str:
         return f"s3://{self._bucket}/{self._prefix}{name}"
 
-    def _pieces(self, name: str, start: int, end: int | None) -> Iterator[bytes]:
+    def _pieces(self, name: str, start: int, end: int | None) -> Pieces:
         ranged = {}
         if start or end is not None:
             if end is not None and end <= start:
