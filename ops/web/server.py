@@ -99,6 +99,9 @@ async def _run(server: _Server, listener: socket.socket, service: "Service") -> 
     server.should_exit = True
     with suppress(asyncio.CancelledError):
         await serving
+    for connection in list(server.server_state.connections):
+        # Closed already, but it waits for its client to read what is left.
+        connection.transport.abort()
 
 
 def _response(answer: Answer) -> Response:
