@@ -366,7 +366,7 @@ def _problem(error: Mapping[str, object], values: Mapping[str, str], origins: Ma
     if not isinstance(location, tuple) or not location:
         return message
     name = str(location[0])
-    given = "" if is_secret(name) else f" {values[name]!r}"
+    given = "" if is_secret(name) else f" {hidden(values[name])!r}"
     return f"{name.upper()}{given} is wrong (from {origins[name]}): {message[:1].lower()}{message[1:]}."
 
 

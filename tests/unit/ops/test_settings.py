@@ -148,6 +148,17 @@ def test_a_roles_url_may_choose_its_database(url: str) -> None:
     assert load({"REDIS_SERVER": "h", "REDIS_PUBSUB_URL": url}).settings.redis_url(RedisRole.PUBSUB) == url
 
 
+def test_packets_are_in_our_home_unless_it_is_said_where() -> None:
+    assert load({"MBEVENTS_HOME": "/srv/our home"}).settings.packet_store_url == "file:///srv/our%20home/packets"
+    assert load({"PACKET_STORE": "s3://bucket/x"}).settings.packet_store_url == "s3://bucket/x"
+
+
+def test_credentials_that_do_not_belong_into_a_value_are_not_repeated() -> None:
+    with pytest.raises(UsageError, match=r"PACKET_STORE .*credentials for S3 come from the AWS settings") as refused:
+        load({"PACKET_STORE": "s3://key:s3cret@bucket"})
+    assert "s3cret" not in str(refused.value)
+
+
 def test_all_wrong_values_are_told_at_once() -> None:
     with pytest.raises(UsageError) as caught:
         load({"WORKER_THREADS": "x", "JOB_MAX_RETRIES": "y"})

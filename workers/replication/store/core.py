@@ -109,7 +109,7 @@ def parsed(url: str) -> Place:
         raise ValueError("it takes neither user, query nor fragment: credentials for S3 come from the AWS settings")
     if parts.scheme == "file":
         folder = Path(unquote(parts.path))
-        if parts.netloc or not folder.is_absolute() or folder == Path("/"):
+        if parts.netloc or not folder.is_absolute() or folder == Path("/") or "\0" in str(folder):
             raise ValueError("it must be the absolute path of a folder after three slashes: file:///srv/packets")
         return Place(folder)
     if parts.scheme == "s3":

@@ -68,6 +68,7 @@ def test_urls_of_stores_are_read() -> None:
         "file://srv/packets",
         "file:///",
         "file:packets",
+        "file:///a%00b",
         "s3:///x",
         "s3://B_d",
         "s3://a:b@bucket",
