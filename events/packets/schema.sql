@@ -5,3 +5,33 @@ CREATE TABLE IF NOT EXISTS mbevents.feed_token (
     sha256 bytea NOT NULL UNIQUE CHECK (octet_length(sha256) = 32),
     created_at timestamptz NOT NULL DEFAULT now()
 );
+
+-- Packets of a master, on their way out. A row is a promise: the packet of that sequence has the rows that were seen then
+-- and, whatever happens on the way, always the same bytes. Written by workers/replication/export.
+CREATE TABLE IF NOT EXISTS mbevents.packet (
+    sequence bigint PRIMARY KEY,
+    -- cut: it is decided what is in it. built: its bytes are known. published: it is in the store, its rows are gone.
+    state text NOT NULL DEFAULT 'cut' CHECK (state IN ('cut', 'built', 'published')),
+    schema_sequence integer NOT NULL,
+    exported_at timestamptz NOT NULL,
+    -- What it sees of the captured rows: those of transactions below `until`, but for `running`. The last tick that tells
+    -- their order.
+    until bigint NOT NULL,
+    running bigint[] NOT NULL,
+    tick bigint NOT NULL,
+    -- The events of its changes are among these of the log.
+    first_position bigint NOT NULL,
+    last_position bigint NOT NULL,
+    -- Its last change: the UPDATE of replication_control, which is made for good when it is published.
+    control_seqid bigint NOT NULL,
+    control_xid bigint NOT NULL,
+    control_old json NOT NULL,
+    control_new json NOT NULL,
+    -- From here on known when it is built; files: [{"name", "size", "sha256"}].
+    transactions bigint,
+    changes bigint,
+    files jsonb,
+    published_at timestamptz
+);
+-- The next one is cut when the last one is out.
+CREATE UNIQUE INDEX IF NOT EXISTS packet_unpublished ON mbevents.packet ((true)) WHERE state <> 'published';

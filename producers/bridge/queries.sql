@@ -13,6 +13,9 @@ SELECT state FROM mbevents.tick;
 -- name: save
 UPDATE mbevents.tick SET state = %(state)s::jsonb, ticked_at = now();
 
+-- name: keep_snapshot
+INSERT INTO mbevents.tick_snapshot (until, running) VALUES (%(until)s, %(running)s);
+
 -- name: snapshot
 SELECT pg_current_snapshot()::text;
 

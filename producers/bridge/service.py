@@ -262,6 +262,7 @@ class _Session:
                 sources=sources,
                 telemetry=self._telemetry,
                 part_rows=self._options.part_rows,
+                keeps_snapshots=self._options.replication_type == "RT_MASTER",
                 alive=self._alive,
             )
             self._publishing = Publishing(self._connection, self._publisher, self._telemetry, alive=self._alive)

@@ -46,6 +46,7 @@ class Ticked:
 class Ticker:
     """Ticks on one connection (autocommit, REPEATABLE READ), whose owner leads.
 
+    `keeps_snapshots`: on a master the export needs to know in which tick a transaction was found.
     `alive` is called between exchanges with the server, so that only a silent one counts as gone, not a large batch.
     """
 
@@ -57,6 +58,7 @@ class Ticker:
         sources: Sequence[Source],
         telemetry: Telemetry,
         part_rows: int,
+        keeps_snapshots: bool = False,
         alive: Callable[[], None] = lambda: None,
     ) -> None:
         self._connection = connection
@@ -65,6 +67,7 @@ class Ticker:
         self._reader = Reader(connection, sources, chunk_rows=part_rows)
         self._telemetry = telemetry
         self._part_rows = part_rows
+        self._keeps_snapshots = keeps_snapshots
         self._alive = alive
         self._sql = queries("producers.bridge")
         # One for the life of the connection: after an error in a tick, both are gone.
@@ -103,7 +106,7 @@ class Ticker:
                     ticked.work = work()
                 yield ticked
         with self._connection.transaction():
-            self._save(State(now, Floors(row[1], row[2])))
+            self._complete(State(now, Floors(row[1], row[2])))
 
     def _load(self) -> State:
         row = self._connection.execute(self._sql["state"]).fetchone()
@@ -115,6 +118,13 @@ class Ticker:
         # Two leaders cannot be; if they were, this row would make one of them fail.
         self._connection.execute(self._sql["save"], {"state": orjson.dumps(state.to_json()).decode()})
         self.state = state
+
+    def _complete(self, state: State) -> None:
+        """Save the end of a tick; on a master also its snapshot."""
+        if self._keeps_snapshots:
+            bounds = {"until": state.snapshot.xmax, "running": sorted(state.snapshot.xip)}
+            self._connection.execute(self._sql["keep_snapshot"], bounds)
+        self._save(state)
 
     def _small(self) -> Generator[Ticked, None, bool]:
         """The usual tick, in one transaction. True when the batch is too large for that."""
@@ -132,7 +142,7 @@ class Ticker:
                 self._save(state.begin(look.bounded, look.floors))
             elif look.bounded is not None:
                 ticked, work = self._write(self._derive([look.changes or []]), len(look.changes or []), together.close)
-                self._save(state.after(look.bounded, look.floors))
+                self._complete(state.after(look.bounded, look.floors))
             self._connection.execute("COMMIT")
         if ticked is not None:
             ticked.work = work()
@@ -145,7 +155,7 @@ class Ticker:
         batch = self.state.batch
         assert batch is not None
         with self._connection.transaction():
-            self._save(self.state.after(batch.until, batch.floors))
+            self._complete(self.state.after(batch.until, batch.floors))
         self.looked = batch.until
 
     def _drain(self, source: Source) -> Iterator[Ticked]:

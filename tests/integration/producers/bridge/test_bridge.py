@@ -223,3 +223,28 @@ def test_a_writer_that_thought_it_awake_and_commits_when_it_sleeps_is_seen(
         began = time.monotonic()
         hear(publisher, 2)
         assert time.monotonic() - began < 1.0
+
+
+@pytest.mark.parametrize("part_rows", [5_000, 2])
+def test_a_master_keeps_the_snapshot_of_each_tick(
+    bridge: MakeBridge, editor: psycopg.Connection, captured: str, part_rows: int
+) -> None:
+    artists = some_artists(editor, 3)
+    master = bridge(replication_type="RT_MASTER", part_rows=part_rows)
+    with psycopg.connect(captured) as slow:
+        slow.execute(RENAME, (artists[0],))
+        running = slow.execute("SELECT pg_current_xact_id()::text::bigint").fetchone()
+        editor.execute("UPDATE artist SET name = name || '!' WHERE id = ANY (%s)", (artists[1:],))
+        master.drain()
+    master.drain()
+    first, second = editor.execute("SELECT until, running FROM mbevents.tick_snapshot ORDER BY tick").fetchall()
+    assert running is not None
+    assert running[0] in first[1]
+    assert running[0] not in second[1]
+    assert first[0] <= second[0]
+
+
+def test_who_exports_nothing_keeps_no_snapshots(bridge: MakeBridge, editor: psycopg.Connection) -> None:
+    editor.execute(RENAME, (some_artists(editor, 1)[0],))
+    bridge().drain()
+    assert editor.execute("SELECT count(*) FROM mbevents.tick_snapshot").fetchone() == (0,)
