@@ -7,3 +7,7 @@ _OURS = 0x6D626576 << 32
 AWAKE_KEY = _OURS | 1
 # Held by the one bridge that leads.
 LEADER_KEY = _OURS | 2
+# Held by who exports packets of this master.
+EXPORT_KEY = _OURS | 4
+# Held by the one scheduler that sends scheduled work.
+SCHEDULER_KEY = _OURS | 5

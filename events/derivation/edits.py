@@ -1,4 +1,4 @@
-"""Events from the outbox: edits, votes, notes, editors, and truncated tables. One for a row and transaction.
+"""Events from the outbox: edits, votes, notes, editors, packets, and truncated tables. One for a row and transaction.
 
 Only the columns that are named here leave: whatever else a row may carry stays.
 """
@@ -18,25 +18,29 @@ _COLUMNS: Final = {
     "vote": ("id", "editor", "edit", "vote", "vote_time"),
     "edit_note": ("id", "editor", "edit", "post_time"),
     "editor": ("id", "name", "privs", "deleted"),
+    # Written by the export, as its event tells it.
+    "packet": ("number", "schema_sequence", "transactions", "changes", "size_bytes", "exported_at", "files"),
 }
+_KEYS: Final = {"packet": "number"}
 
 Data = dict[str, Any]
 Events = Iterator[tuple[str, str, Data]]
 
 
 class Outbox:
-    """The rows of one kind: edit, vote, edit_note, editor."""
+    """The rows of one kind: edit, vote, edit_note, editor, packet."""
 
     replicated = False
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
         self._columns = _COLUMNS[kind]
+        self._key = _KEYS.get(kind, "id")
 
     def collect(self, tx: Transaction, seqid: int, _op: str, old: Row | None, new: Row | None) -> None:
         row = old if new is None else new
         assert row is not None
-        key = (self._kind, row["id"])
+        key = (self._kind, row[self._key])
         outbox = tx.own().outbox
         told = outbox.get(key)
         if told is None:
@@ -115,9 +119,15 @@ def _editor(before: Data | None, after: Data | None) -> Events:
         yield "editor.updated", subject, {"editor_id": row["id"], "name": after["name"], "columns": columns}
 
 
+def _packet(_before: Data | None, after: Data | None) -> Events:
+    if after is not None:
+        yield "packet.published", f"packet/{after['number']}", after
+
+
 _EVENTS: Final[Mapping[str, Callable[[Data | None, Data | None], Events]]] = {
     "edit": _edit,
     "vote": _vote,
     "edit_note": _edit_note,
     "editor": _editor,
+    "packet": _packet,
 }

@@ -88,3 +88,11 @@ def test_a_truncated_table_is_told_with_the_types_that_lived_in_it(feed: Feed) -
         ("table.truncated", "table/musicbrainz.unheard_of"),
     ]
     assert [draft.data["entity_types"] for draft in drafts] == [["recording", "release"], []]
+
+
+def test_a_packet_is_published_with_its_files(feed: Feed) -> None:
+    packet = {"number": 7, "schema_sequence": 31, "transactions": 2, "changes": 3, "size_bytes": 9, "exported_at": TIME}
+    packet["files"] = [{"name": "replication-7-v2.tar.bz2", "size_bytes": 9, "sha256": "0" * 64}]
+    feed.insert("outbox.packet", packet | {"secret": "stays"})
+    (event,) = derive(feed)
+    assert (event.name, event.subject, event.data) == ("packet.published", "packet/7", packet)

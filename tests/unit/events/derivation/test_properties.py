@@ -171,7 +171,7 @@ def test_no_event_can_carry_a_value_of_a_row_but_ids_urls_and_public_names() -> 
         # public: the edit's page, the editor's page, the link
         "autoedit", "name", "quality", "status", "type", "url", "vote",
         # packets
-        "number", "schema_sequence", "size_bytes", "transactions",
+        "files", "number", "schema_sequence", "sha256", "size_bytes", "transactions",
     }  # fmt: skip
 
 

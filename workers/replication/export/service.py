@@ -1,0 +1,148 @@
+"""The export: a packet is decided, built, put into the store, and only then taken off the database.
+
+Each step is noted in mbevents.packet. Whoever dies on the way is followed by who goes on there.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from events.errors import MbeventsError
+from events.telemetry import NoTelemetry, Telemetry
+from workers.replication.export.build import Rows, build
+from workers.replication.export.core import Built, Cut, File, Published
+from workers.replication.export.spool import same
+from workers.replication.packet.names import signature_name
+
+log = structlog.get_logger(__name__)
+
+
+class ExportRunsError(MbeventsError):
+    """Somebody else exports from this database just now."""
+
+
+class Outbox(Protocol):
+    """Packets on their way out of the database."""
+
+    def unpublished(self) -> Cut | None: ...
+    def cut(self) -> Cut | None: ...
+    def rows(self, cut: Cut) -> AbstractContextManager[Rows]: ...
+    def built(self, cut: Cut, built: Built) -> None: ...
+    def publish(self, cut: Cut) -> Published: ...
+
+
+class Stored(Protocol):
+    @property
+    def size(self) -> int: ...
+
+
+class Store(Protocol):
+    """Of a packet store, what an export needs."""
+
+    def put(self, name: str, path: Path) -> None: ...
+    def stat(self, name: str) -> Stored | None: ...
+
+
+class Signer(Protocol):
+    def sign(self, path: Path, signature: Path) -> None: ...
+
+
+class Exporter:
+    """Exports what is pending. `spool` is a folder of its own, with space for two packets and all their rows.
+
+    `ready` is called first: it waits until what is committed is in the event log, as only that is exported.
+    """
+
+    def __init__(
+        self,
+        outbox: Callable[[], AbstractContextManager[Outbox | None]],
+        store: Store,
+        spool: Path,
+        *,
+        signer: Signer | None = None,
+        ready: Callable[[], None] = lambda: None,
+        threads: int = 2,
+        telemetry: Telemetry | None = None,
+    ) -> None:
+        self._outbox = outbox
+        self._store = store
+        self._spool = spool
+        self._signer = signer
+        self._ready = ready
+        self._threads = threads
+        self._telemetry = telemetry or NoTelemetry()
+
+    def export(self) -> list[Published]:
+        """The packet that was on its way, if one was, and then a new one, if anything is pending.
+
+        Raises ExportRunsError while somebody else exports.
+        """
+        self._ready()
+        published = []
+        with self._outbox() as outbox:
+            if outbox is None:
+                raise ExportRunsError("Another export runs on this database: wait until it is done.")
+            unpublished = outbox.unpublished()
+            if unpublished is not None:
+                log.info("export_goes_on", sequence=unpublished.sequence)
+                published.append(self._publish(outbox, unpublished))
+            cut = outbox.cut()
+            if cut is not None:
+                published.append(self._publish(outbox, cut))
+        return published
+
+    def _publish(self, outbox: Outbox, cut: Cut) -> Published:
+        with self._folder() as folder:
+            files = self._files(outbox, cut, folder)
+            signatures = self._signed(files, folder)
+            # A reader must never find a packet without its signature, nor one without the packet's bytes.
+            for name in [*signatures, *(file.name for file in files)]:
+                self._put(name, folder / name)
+            published = outbox.publish(cut)
+            shutil.rmtree(folder)
+        for file in published.files:
+            self._telemetry.count("mbevents_exported_bytes_total", file.size)
+        self._telemetry.count("mbevents_exported_packets_total")
+        self._telemetry.count("mbevents_exported_changes_total", published.changes)
+        log.info("packet_published", sequence=cut.sequence, changes=published.changes)
+        return published
+
+    def _files(self, outbox: Outbox, cut: Cut, folder: Path) -> tuple[File, ...]:
+        """Build the packet, unless it lies there from a run that could not end."""
+        if cut.files and all(same(file, folder / file.name) for file in cut.files):
+            return cut.files
+        for path in folder.iterdir():
+            path.unlink()
+        with outbox.rows(cut) as rows:
+            built = build(cut, rows, folder, threads=self._threads)
+        if cut.files and cut.files != built.files:
+            # A newer release, or a table whose key has changed meanwhile. Nobody but a reader of the store may have it.
+            log.warning("packet_is_not_as_before", sequence=cut.sequence)
+        outbox.built(cut, built)
+        return built.files
+
+    def _signed(self, files: tuple[File, ...], folder: Path) -> list[str]:
+        if self._signer is None:
+            return []
+        signatures = [signature_name(file.name) for file in files]
+        for file, signature in zip(files, signatures, strict=True):
+            self._signer.sign(folder / file.name, folder / signature)
+        return signatures
+
+    def _put(self, name: str, path: Path) -> None:
+        self._store.put(name, path)
+        stored = self._store.stat(name)
+        if stored is None or stored.size != path.stat().st_size:
+            raise MbeventsError(
+                f"The packet store has not kept {name} as it was given it. Nothing was taken off the database; "
+                "the next export puts it again. Look whether something else writes to the store."
+            )
+
+    @contextmanager
+    def _folder(self) -> Iterator[Path]:
+        self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+        yield self._spool
