@@ -46,6 +46,10 @@ class EventType:
         return full_type(self.name, self.version)
 
 
+# Sent by the scheduler, or by a person: no event asks for it. What is lost comes again with the next interval.
+EXPORT_PACKET = ActorSpec("replication.export", queue="replication", ledgered=False)
+SCHEDULED = (EXPORT_PACKET,)
+
 INVALIDATE_CACHES = ActorSpec("caches.invalidate", queue="caches", ledgered=True)
 
 _CACHED = (INVALIDATE_CACHES,)
@@ -79,7 +83,7 @@ EVENT_TYPES: Mapping[str, EventType] = MappingProxyType(
 )
 
 ACTORS: Mapping[str, ActorSpec] = MappingProxyType(
-    {actor.name: actor for event in EVENT_TYPES.values() for actor in event.actors}
+    {actor.name: actor for actor in (*(actor for event in EVENT_TYPES.values() for actor in event.actors), *SCHEDULED)}
 )
 
 

@@ -88,6 +88,11 @@ DECLARATIONS: tuple[Declaration, ...] = (
     _counter("mbevents_tasks_requeued_total", "Ledgered work enqueued again because its message was lost."),
     _counter("mbevents_workers_reaped_total", "Dead workers found by the reaper."),
     _counter("mbevents_messages_returned_total", "Messages of dead workers returned to their queues."),
+    _counter("mbevents_exported_packets_total", "Packets exported from a master."),
+    _counter("mbevents_exported_changes_total", "Row changes in them."),
+    _counter("mbevents_exported_bytes_total", "Bytes of them, of both versions."),
+    _counter("mbevents_export_failures_total", "Exports that failed; the next one goes on where they stopped."),
+    _histogram("mbevents_export_seconds", "From the decision what is in a packet to its publication.", buckets=LATENCY),
     _histogram(
         "mbevents_end_to_end_seconds",
         "From the start of an event's transaction to its effect by an actor.",

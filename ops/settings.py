@@ -91,6 +91,15 @@ class Settings(BaseSettings):
         description="Where packets are: file:///folder or s3://bucket/prefix (where S3 is, and as whom, is said by the "
         "usual AWS settings). Unset: the folder `packets` in MBEVENTS_HOME.",
     )
+    replication_export_interval: int = Field(
+        default=3600, ge=1, le=7 * 86_400, description="Seconds from one packet of a master to the next."
+    )
+    gpg_sign_key: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Key (id, fingerprint or address in GNUPGHOME's keyring, without a passphrase) that signs packets. "
+        "Unset: they are not signed.",
+    )
     packet_retention_days: int | None = Field(
         default=None,
         ge=1,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from events.catalogue import EXPORT_PACKET
 from events.errors import UnreachableError, UsageError
 from events.log import service as event_log
 from events.telemetry import NoTelemetry, Telemetry
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import redis
     from psycopg_pool import ConnectionPool
 
+    from events.catalogue import ActorSpec
     from events.ledger.requeue import Requeuer
     from events.queues.dead_letters import DeadLetters
     from events.queues.factory import Broker
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
     from ops.stack import Stack
     from producers.bridge.publishing import Publisher
     from producers.bridge.service import Bridge, BridgeOptions
+    from producers.schedule.service import Scheduler
     from workers.caches.service import EntityCache, Load
+    from workers.replication.export.service import Exporter
     from workers.replication.store import PacketStore
     from workers.replication.tokens import Doorkeeper, Tokens
 
@@ -177,6 +181,7 @@ class Runtime:
             RedisMusicBrainz,
         )
         from workers.caches.service import Invalidator
+        from workers.replication import actors as replication
 
         namespace = self.settings.redis_namespace
         entities, sessions = self.client(RedisRole.ENTITIES), self.client(RedisRole.SESSIONS)
@@ -191,6 +196,7 @@ class Runtime:
                 telemetry=self.telemetry,
             ),
         )
+        replication.register(broker, lambda: self.exporter, self.telemetry)
 
     @cached_property
     def reaper(self) -> "Reaper":
@@ -252,6 +258,57 @@ class Runtime:
         from workers.replication.tokens import Doorkeeper
 
         return Doorkeeper(self.feed_tokens.hashes)
+
+    @cached_property
+    def exporter(self) -> "Exporter":
+        """Raises UsageError where packets do not come from."""
+        from datetime import UTC, datetime
+        from functools import partial
+
+        from ops.export import tick
+        from workers.replication.export.adapters import opened
+        from workers.replication.export.service import Exporter
+        from workers.replication.export.signing import Gpg
+        from workers.replication.store.service import retain
+
+        found = self.settings
+        if found.replication_type != "RT_MASTER":
+            raise UsageError(
+                f"Packets are exported from a master, and REPLICATION_TYPE is {found.replication_type}. "
+                "Set it to RT_MASTER if this database is where changes begin, for the bridge too."
+            )
+        days, count = found.packet_retention_days, found.packet_retention_count
+        return Exporter(
+            partial(opened, self.database_url),
+            self.packet_store,
+            found.mbevents_home.absolute() / "export" / database_name(self.database_url),
+            signer=None if found.gpg_sign_key is None else Gpg(found.gpg_sign_key),
+            ready=lambda: tick(self),
+            tidy=lambda: retain(self.packet_store, now=datetime.now(UTC), days=days, count=count),
+            telemetry=self.telemetry,
+        )
+
+    @cached_property
+    def scheduler(self) -> "Scheduler":
+        """Raises UsageError where nothing comes with the clock."""
+        from producers.schedule.service import Job, Scheduler
+
+        if self.settings.replication_type != "RT_MASTER":
+            raise UsageError(
+                "Only exports are scheduled as yet, and they are a master's: "
+                f"REPLICATION_TYPE is {self.settings.replication_type}."
+            )
+        interval = self.settings.replication_export_interval
+        return Scheduler(self.database_url, [Job(EXPORT_PACKET.name, interval, lambda: self._send(EXPORT_PACKET))])
+
+    def _send(self, actor: "ActorSpec") -> None:
+        """Send scheduled work, unless it waits in its queue already."""
+        from events.ledger.messages import task_message
+
+        self.sender.declare_queue(actor.queue)
+        depth = self.sender.depths().get(actor.queue)
+        if depth is None or depth.waiting == 0:
+            self.sender.enqueue_many([task_message(None, queue=actor.queue, actor=actor.name, events=[])])
 
     # Bridge and caches
 

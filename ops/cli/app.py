@@ -6,7 +6,22 @@ import sys
 import typer
 
 from events.errors import MbeventsError
-from ops.cli import bridge, cache, config, database, demo, doctor, events, jobs, replication, stack, up, web, worker
+from ops.cli import (
+    bridge,
+    cache,
+    config,
+    database,
+    demo,
+    doctor,
+    events,
+    jobs,
+    replication,
+    scheduler,
+    stack,
+    up,
+    web,
+    worker,
+)
 from ops.cli.output import say
 
 BUG = 1
@@ -20,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for group in (demo, up, bridge, worker, web, doctor, config):
+for group in (demo, up, bridge, worker, scheduler, web, doctor, config):
     group.register(app)
 for name, group_app in (
     ("db", database.app),

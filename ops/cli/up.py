@@ -37,7 +37,9 @@ def up() -> None:
     with told(settings), running("up", settings) as service, open_runtime(settings, progress=say, create=True) as parts:
         _prepare(parts)
         _tell(parts)
-        children = [Child(name, [sys.executable, "-m", "ops.cli", name]) for name in ("bridge", "worker", "web")]
+        scheduled = ["scheduler"] if settings.replication_type == "RT_MASTER" else []
+        names = ["bridge", "worker", "web", *scheduled]
+        children = [Child(name, [sys.executable, "-m", "ops.cli", name]) for name in names]
         threading.Thread(target=_tell_when_ready, args=(parts, service.stop), daemon=True).start()
         hopeless = Supervisor(children).run(service.stop, {**os.environ, PORTS: "2"})
         say("Stopped.")

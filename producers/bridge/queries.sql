@@ -56,6 +56,13 @@ FROM dbmirror2.pending_data_seqid_seq p, mbevents.outbox_seqid_seq o;
     ORDER BY seqid LIMIT %(limit)s
 );
 
+-- name: unticked
+SELECT EXISTS (
+    SELECT FROM dbmirror2.pending_data
+    WHERE seqid > %(low)s::bigint AND (xid >= %(xmax)s::bigint OR xid = ANY (%(ended)s::bigint[]))
+      AND xid < %(until)s::bigint AND xid <> ALL (%(running)s::bigint[])
+);
+
 -- name: here
 SELECT pg_current_snapshot()::text,
     CASE WHEN p.is_called THEN p.last_value ELSE 0 END,

@@ -29,10 +29,10 @@ from psycopg import sql
 from producers.capture.service import install
 from tests.benchmarks.harness import report, say, servers
 from tests.integration.workers.replication.export.conftest import begin
-from tests.integration.workers.replication.export.support import FolderStore
 from workers.replication.export.adapters import opened
 from workers.replication.export.service import Exporter
 from workers.replication.packet import names
+from workers.replication.store.files import FileStore
 
 CHANGES = 1_000_000
 # With what makes their rows differ as those of real changes do.
@@ -124,7 +124,7 @@ def _change(url: str, changes: int) -> None:
 
 
 def _export(url: str, folder: str) -> None:
-    exporter = Exporter(partial(opened, url), FolderStore(Path(folder) / "store"), Path(folder) / "spool")
+    exporter = Exporter(partial(opened, url), FileStore(Path(folder) / "store"), Path(folder) / "spool")
     began = time.perf_counter()
     (published,) = exporter.export()
     report(

@@ -2,8 +2,8 @@
 
 import typer
 
-from ops.cli.replication import token
+from ops.cli.replication import export, token
 
 app = typer.Typer(help="Replication: packets out of a master, into a mirror.", no_args_is_help=True)
-for group in (token,):
+for group in (export, token):
     group.register(app)

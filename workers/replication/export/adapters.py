@@ -11,7 +11,7 @@ from psycopg.conninfo import make_conninfo
 from events.errors import MbeventsError, UsageError
 from events.locks import EXPORT_KEY
 from events.sql import queries
-from workers.replication.export.core import STRIPPED, Built, Cut, File, Published, Shape
+from workers.replication.export.core import STRIPPED, Built, Cut, File, Outlook, Published, Shape
 
 # Lines that are handed on at a time: enough to be quick, few enough to be nothing in memory.
 _LINES = 500
@@ -56,9 +56,11 @@ class PostgresOutbox:
             self._connection.execute(self._sql["cut"], bounds)
         return self.unpublished()
 
-    def pending(self) -> bool:
-        """Whether there is something to export."""
-        return bool(self._value("pending", self._ticked()))
+    def outlook(self) -> Outlook:
+        """See `Exporter.outlook`: of all that is committed, for an export begins by having it ticked."""
+        row = self._connection.execute(self._sql["outlook"], {"stripped": list(STRIPPED)}).fetchone()
+        assert row is not None
+        return Outlook(*row)
 
     @contextmanager
     def rows(self, cut: Cut) -> Iterator["PostgresRows"]:

@@ -63,6 +63,16 @@ class Shape(NamedTuple):
     special: Mapping[str, ColumnKind] = {}
 
 
+class Outlook(NamedTuple):
+    """What an export would find: the number of the packet that would come, how much would be in it, and whether it is
+    on its way already. `sequence` is None where replication has not begun."""
+
+    sequence: int | None
+    transactions: int
+    changes: int
+    begun: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Published:
     """A packet that is out."""

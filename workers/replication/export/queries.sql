@@ -10,6 +10,15 @@ FROM mbevents.packet WHERE state <> 'published';
 -- name: control
 SELECT current_schema_sequence, current_replication_sequence FROM musicbrainz.replication_control ORDER BY id LIMIT 1;
 
+-- name: outlook
+SELECT coalesce(p.sequence, r.current_replication_sequence + 1), d.transactions, d.changes, p.sequence IS NOT NULL
+FROM (SELECT current_replication_sequence FROM musicbrainz.replication_control ORDER BY id LIMIT 1) AS r
+LEFT JOIN (SELECT sequence FROM mbevents.packet WHERE state <> 'published') AS p ON true,
+LATERAL (
+    SELECT count(DISTINCT xid) AS transactions, count(*) AS changes
+    FROM dbmirror2.pending_data WHERE tablename <> ALL (%(stripped)s::text[])
+) AS d;
+
 -- name: ticked
 -- All that the bridge's last tick saw is in the log.
 SELECT split_part(state->>'snapshot', ':', 2)::bigint,

@@ -4,8 +4,9 @@ Each step is noted in mbevents.packet. Whoever dies on the way is followed by wh
 """
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -14,9 +15,10 @@ import structlog
 from events.errors import MbeventsError
 from events.telemetry import NoTelemetry, Telemetry
 from workers.replication.export.build import Rows, build
-from workers.replication.export.core import Built, Cut, File, Published
+from workers.replication.export.core import Built, Cut, File, Outlook, Published
 from workers.replication.export.spool import same
 from workers.replication.packet.names import signature_name
+from workers.replication.store import PacketStore
 
 log = structlog.get_logger(__name__)
 
@@ -33,18 +35,7 @@ class Outbox(Protocol):
     def rows(self, cut: Cut) -> AbstractContextManager[Rows]: ...
     def built(self, cut: Cut, built: Built) -> None: ...
     def publish(self, cut: Cut) -> Published: ...
-
-
-class Stored(Protocol):
-    @property
-    def size(self) -> int: ...
-
-
-class Store(Protocol):
-    """Of a packet store, what an export needs."""
-
-    def put(self, name: str, path: Path) -> None: ...
-    def stat(self, name: str) -> Stored | None: ...
+    def outlook(self) -> Outlook: ...
 
 
 class Signer(Protocol):
@@ -54,17 +45,19 @@ class Signer(Protocol):
 class Exporter:
     """Exports what is pending. `spool` is a folder of its own, with space for two packets and all their rows.
 
-    `ready` is called first: it waits until what is committed is in the event log, as only that is exported.
+    `ready` is called first: it waits until what is committed is in the event log, as only that is exported. `tidy` is
+    called last: packets that have had their time leave the store.
     """
 
     def __init__(
         self,
         outbox: Callable[[], AbstractContextManager[Outbox | None]],
-        store: Store,
+        store: PacketStore,
         spool: Path,
         *,
         signer: Signer | None = None,
         ready: Callable[[], None] = lambda: None,
+        tidy: Callable[[], object] = lambda: None,
         threads: int = 2,
         telemetry: Telemetry | None = None,
     ) -> None:
@@ -73,6 +66,7 @@ class Exporter:
         self._spool = spool
         self._signer = signer
         self._ready = ready
+        self._tidy = tidy
         self._threads = threads
         self._telemetry = telemetry or NoTelemetry()
 
@@ -93,47 +87,57 @@ class Exporter:
             cut = outbox.cut()
             if cut is not None:
                 published.append(self._publish(outbox, cut))
+            self._tidy()
         return published
 
+    def outlook(self) -> Outlook:
+        """What an export would do now; it does nothing."""
+        with self._outbox() as outbox:
+            if outbox is None:
+                raise ExportRunsError("An export runs on this database just now.")
+            return outbox.outlook()
+
     def _publish(self, outbox: Outbox, cut: Cut) -> Published:
-        with self._folder() as folder:
-            files = self._files(outbox, cut, folder)
-            signatures = self._signed(files, folder)
-            # A reader must never find a packet without its signature, nor one without the packet's bytes.
-            for name in [*signatures, *(file.name for file in files)]:
-                self._put(name, folder / name)
-            published = outbox.publish(cut)
-            shutil.rmtree(folder)
+        began = time.perf_counter()
+        self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files = self._files(outbox, cut)
+        # A reader must never find a packet without its signature.
+        for name in [*self._signed(files), *(file.name for file in files)]:
+            self._put(name)
+        published = outbox.publish(cut)
+        shutil.rmtree(self._spool)
         for file in published.files:
             self._telemetry.count("mbevents_exported_bytes_total", file.size)
         self._telemetry.count("mbevents_exported_packets_total")
         self._telemetry.count("mbevents_exported_changes_total", published.changes)
+        self._telemetry.observe("mbevents_export_seconds", time.perf_counter() - began)
         log.info("packet_published", sequence=cut.sequence, changes=published.changes)
         return published
 
-    def _files(self, outbox: Outbox, cut: Cut, folder: Path) -> tuple[File, ...]:
+    def _files(self, outbox: Outbox, cut: Cut) -> tuple[File, ...]:
         """Build the packet, unless it lies there from a run that could not end."""
-        if cut.files and all(same(file, folder / file.name) for file in cut.files):
+        if cut.files and all(same(file, self._spool / file.name) for file in cut.files):
             return cut.files
-        for path in folder.iterdir():
+        for path in self._spool.iterdir():
             path.unlink()
         with outbox.rows(cut) as rows:
-            built = build(cut, rows, folder, threads=self._threads)
+            built = build(cut, rows, self._spool, threads=self._threads)
         if cut.files and cut.files != built.files:
-            # A newer release, or a table whose key has changed meanwhile. Nobody but a reader of the store may have it.
+            # Of a newer release, or a table's key has changed meanwhile: the same changes all the same.
             log.warning("packet_is_not_as_before", sequence=cut.sequence)
         outbox.built(cut, built)
         return built.files
 
-    def _signed(self, files: tuple[File, ...], folder: Path) -> list[str]:
+    def _signed(self, files: tuple[File, ...]) -> list[str]:
         if self._signer is None:
             return []
         signatures = [signature_name(file.name) for file in files]
         for file, signature in zip(files, signatures, strict=True):
-            self._signer.sign(folder / file.name, folder / signature)
+            self._signer.sign(self._spool / file.name, self._spool / signature)
         return signatures
 
-    def _put(self, name: str, path: Path) -> None:
+    def _put(self, name: str) -> None:
+        path = self._spool / name
         self._store.put(name, path)
         stored = self._store.stat(name)
         if stored is None or stored.size != path.stat().st_size:
@@ -141,8 +145,3 @@ class Exporter:
                 f"The packet store has not kept {name} as it was given it. Nothing was taken off the database; "
                 "the next export puts it again. Look whether something else writes to the store."
             )
-
-    @contextmanager
-    def _folder(self) -> Iterator[Path]:
-        self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
-        yield self._spool

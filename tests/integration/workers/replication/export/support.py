@@ -1,17 +1,17 @@
 """What the tests of the export share: a master, its exporter with a store in a folder, and packets that are read."""
 
-import shutil
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 import psycopg
 
+from events.errors import MbeventsError
 from events.telemetry import NoTelemetry
 from producers.bridge.service import Bridge, BridgeOptions
 from tests.integration.producers.bridge.conftest import RecordingPublisher
@@ -19,32 +19,26 @@ from workers.replication.export.adapters import opened
 from workers.replication.export.core import Published
 from workers.replication.export.service import Exporter, Signer
 from workers.replication.packet import copytext, names
+from workers.replication.store.files import FileStore
 
 OPTIONS = BridgeOptions(source="mb://master", replication_type="RT_MASTER")
 RENAME = "UPDATE artist SET name = name || '!' WHERE id = %s"
 
 
-class Stat(NamedTuple):
-    size: int
-
-
-class FolderStore:
-    """A packet store that is a folder; remembers in which order files came."""
+class RememberingStore(FileStore):
+    """A packet store in a folder that remembers in which order files came; while it `refuses` one, that cannot come."""
 
     def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
         self.folder = folder
         self.names: list[str] = []
-        folder.mkdir(exist_ok=True)
+        self.refuses: str | None = None
 
     def put(self, name: str, path: Path) -> None:
-        begun = self.folder / f".{name}"
-        shutil.copyfile(path, begun)
-        begun.rename(self.folder / name)
+        if name == self.refuses:
+            raise MbeventsError("The store is full.")
+        super().put(name, path)
         self.names.append(name)
-
-    def stat(self, name: str) -> Stat | None:
-        path = self.folder / name
-        return Stat(path.stat().st_size) if path.exists() else None
 
     def there(self) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in sorted(self.folder.iterdir()) if path.name[0] != "."}
@@ -72,7 +66,7 @@ class Master:
     signer: Signer | None = None
 
     def __post_init__(self) -> None:
-        self.store = FolderStore(self.folder / "store")
+        self.store = RememberingStore(self.folder / "store")
         self.bridge = Bridge(self.url, self.publisher, options=OPTIONS, telemetry=NoTelemetry())
 
     def exporter(self) -> Exporter:
@@ -103,6 +97,14 @@ class Master:
     def rename(self, artist: int) -> None:
         with self.connect() as connection:
             connection.execute(RENAME, (artist,))
+
+    def left(self) -> tuple[int, int, int]:
+        """How many rows the export has left in pending_data, pending_ts and tick_snapshot."""
+        return (
+            self.value("SELECT count(*) FROM dbmirror2.pending_data"),
+            self.value("SELECT count(*) FROM dbmirror2.pending_ts"),
+            self.value("SELECT count(*) FROM mbevents.tick_snapshot"),
+        )
 
     def members(self, sequence: int, version: int = 2) -> dict[str, bytes]:
         """A packet's members in their order, as Python's tarfile reads a stream."""
