@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 import ops
 from ops.stack import processes
 from ops.stack.errors import EmbeddedServerError
@@ -142,7 +144,8 @@ def stop_servers(home: Path) -> bool:
 def ensure_keeper(home: Path) -> None:
     """Have a keeper for the servers; the caller holds `start.lock` and uses them."""
     lock = FileLock(home / "keeper.lock")
-    if (home / KEPT).exists() or not lock.acquire():
+    # One that was started a moment ago has not locked yet.
+    if (home / KEPT).exists() or _keeper(home) is not None or not lock.acquire():
         return
     lock.release()
     script = Path(__file__).with_name("keeper.py")
@@ -160,8 +163,14 @@ def ensure_keeper(home: Path) -> None:
 
 def end_keeper(home: Path) -> None:
     """Once the servers are stopped nothing is to stay: not even for a second."""
-    with contextlib.suppress(OSError, ValueError):
+    process = _keeper(home)
+    if process is not None:
+        processes.stop(process, ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)))
+
+
+def _keeper(home: Path) -> psutil.Process | None:
+    try:
         pid = int((home / "keeper.lock").read_text())
-        process = processes.find(pid, [str(Path(__file__).with_name("keeper.py")), str(home)])
-        if process is not None:
-            processes.stop(process, ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)))
+    except (OSError, ValueError):
+        return None
+    return processes.find(pid, [str(Path(__file__).with_name("keeper.py")), str(home)])

@@ -155,9 +155,9 @@ def test_rows_of_a_capture_that_is_not_ours_are_never_trimmed(bridge: MakeBridge
 def test_a_large_transaction_may_take_longer_than_an_answer(bridge: MakeBridge, editor: psycopg.Connection) -> None:
     editor.execute(
         "INSERT INTO artist (gid, name, sort_name)"
-        " SELECT gen_random_uuid(), 'a' || i, 'a' || i FROM generate_series(1, 12000) i"
+        " SELECT gen_random_uuid(), 'a' || i, 'a' || i FROM generate_series(1, 30000) i"
     )
-    assert bridge(answer=0.6).drain() == 12_000
+    assert bridge(answer=1.5).drain() == 30_000
 
 
 def test_upkeep_is_done_however_busy_it_is(
