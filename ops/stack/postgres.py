@@ -113,7 +113,7 @@ class EmbeddedPostgres:
     def url(self, database: str = "postgres") -> str:
         # With the port, or PGPORT of the environment would count.
         host = quote(str(self._sockets), safe="/")
-        return f"postgresql://{SUPERUSER}@/{quote(database, safe='')}?host={host}&port=5432"
+        return f"postgresql://{SUPERUSER}@/{quote(database, safe='')}?host={host}&port=5432&hostaddr="
 
     def _located(self) -> Place:
         if self._place is None:
