@@ -242,6 +242,8 @@ class _Unpacked(NamedTuple):
                 yield piece
             elif not self.rest.eof:
                 raise _damaged()
+        if self.rest and self.rest.unused_data:
+            raise _damaged()
 
 
 def _unpack(block: _Block) -> _Unpacked | None:
@@ -251,8 +253,11 @@ def _unpack(block: _Block) -> _Unpacked | None:
         first = decompressor.decompress(block.stream(), PIECE)
     except OSError:
         return None
-    # libbz2 hands out nothing of a block before it has read all of it.
-    return _Unpacked(first, None if decompressor.eof else decompressor) if first else None
+    # libbz2 hands out nothing of a block before it has read all of it. What is left over are bytes behind the end of a
+    # stream that is followed by neither another nor the end of the file, but by something that ends like one.
+    if not first or decompressor.unused_data:
+        return None
+    return _Unpacked(first, None if decompressor.eof else decompressor)
 
 
 def _parts(chunks: Iterable[bytes]) -> Generator[_Block | _End, None, None]:

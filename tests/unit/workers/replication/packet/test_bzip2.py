@@ -136,6 +136,7 @@ def test_a_file_of_nothing_but_false_starts_costs_little_and_is_refused() -> Non
         lambda file: file + b"BZh9",
         lambda file: file + bytes(3_000_000),
         lambda file: file + file[:-4],
+        lambda file: file + file[-30:],
         lambda file: b"\0" + file,
         lambda file: file[:4] + bytes(3_000_000),
         lambda file: file[: len(file) // 2] + bytes(3_000_000) + file[len(file) // 2 :],
