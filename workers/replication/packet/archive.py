@@ -9,6 +9,9 @@ from typing import BinaryIO, NamedTuple, Self
 from workers.replication.packet import bzip2, names
 from workers.replication.packet.errors import PacketError
 
+LINE_BYTES = 8 << 20
+"""The longest line, unless told otherwise: a row of COPY text, of which a change has an old and a new one in JSON."""
+
 _BLOCK = tarfile.BLOCKSIZE
 _PIECE = 1 << 20
 _RANK = {name: rank for rank, name in enumerate(names.ORDER)}
@@ -94,10 +97,18 @@ class Member(NamedTuple):
     name: str
     size: int
     blocks: Iterator[bytes]
+    packet: str | None = None
 
     def read(self) -> bytes:
         """All of it: for small members."""
         return b"".join(self.blocks)
+
+    def lines(self, *, limit: int = LINE_BYTES) -> Iterator[list[bytes]]:
+        """Like `lines`, with errors that name packet and member."""
+        try:
+            yield from lines(self.blocks, limit=limit)
+        except PacketError as error:
+            raise error.within(self.packet, self.name) from error.__cause__
 
 
 class PacketReader:
@@ -139,7 +150,7 @@ class PacketReader:
                 info = self._entry(header, seen)
                 seen.append(info.name)
                 self._left = info.size
-                yield Member(info.name, info.size, self._body(info.name, len(seen), seen))
+                yield Member(info.name, info.size, self._body(info.name, len(seen), seen), self._packet)
                 for _ in self._body(info.name, len(seen), seen):
                     pass
                 self._exactly(-info.size % _BLOCK)
@@ -210,7 +221,7 @@ class PacketReader:
         return piece
 
 
-def lines(blocks: Iterable[bytes], *, limit: int = 8 << 20) -> Iterator[list[bytes]]:
+def lines(blocks: Iterable[bytes], *, limit: int = LINE_BYTES) -> Iterator[list[bytes]]:
     """Whole lines, without their newlines, in lists of as many as came together.
 
     Raises PacketError for a line of more than `limit` bytes, and where the last line has no newline.

@@ -169,3 +169,10 @@ def test_a_huge_line_is_refused_before_it_is_kept() -> None:
 def test_a_last_line_without_an_end_is_refused() -> None:
     with pytest.raises(PacketError, match="no end"):
         list(lines([b"a\nb"]))
+
+
+def test_a_fault_in_the_lines_of_a_member_is_told_with_its_name() -> None:
+    with PacketReader(cut(packet([(names.PENDING_DATA, b"a\nb")])), packet="P") as reader:
+        for member in reader:
+            with pytest.raises(PacketError, match="P: mbdump/pending_data: its last line has no end"):
+                list(member.lines())
