@@ -15,7 +15,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from events.errors import MbeventsError, NotFoundError
+from events.errors import MbeventsError, NotFoundError, UnreachableError
 from events.telemetry import Telemetry
 from ops.web.conditional import UnsatisfiableError, http_date, is_unchanged, wanted_part
 from workers.replication.packet.names import packet_name
@@ -75,6 +75,7 @@ class _Feed:
         self._telemetry = telemetry
         self._lock = Lock()
         self._listed: list[Stored] = []
+        self._problem: str | None = None
         self._listed_at = float("-inf")
 
     def info(self, request: Request) -> Response:
@@ -135,8 +136,14 @@ class _Feed:
     def _list(self) -> list[Stored]:
         with self._lock:
             if time.monotonic() - self._listed_at > LISTED_SECONDS:
-                self._listed = self._store.list()
+                try:
+                    self._listed, self._problem = self._store.list(), None
+                except MbeventsError as error:
+                    self._problem = str(error)
                 self._listed_at = time.monotonic()
+            if self._problem is not None:
+                # Who waited for it does not try in turn: a store that is silent would hold every thread.
+                raise UnreachableError(self._problem)
             return self._listed
 
     def _served(self, request: Request, stored: Stored) -> Response:

@@ -1,10 +1,17 @@
+import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
+import httpx
 import pytest
+from fastapi import FastAPI
 
-from ops.web.feed import verdict
+from events.errors import UnreachableError
+from events.telemetry import NoTelemetry
+from ops.web.feed import make_router, verdict
 from workers.replication.packet.names import digest_name, packet_name, signature_name
-from workers.replication.store import Stored
+from workers.replication.store import PacketStore, Stored
+from workers.replication.tokens import Doorkeeper
 
 NOW = datetime(2026, 5, 11, 21, 14, tzinfo=UTC)
 
@@ -53,3 +60,23 @@ def test_a_version_that_began_later_or_of_which_the_newest_is_just_coming_is_no_
 )
 def test_age_is_that_of_the_newest_packet(hours: float, told: str) -> None:
     assert verdict([*stored(*both(9), hours=99), *stored(*both(10), hours=hours)], NOW) == told
+
+
+def test_a_store_that_is_away_is_not_asked_by_everybody() -> None:
+    asked = 0
+
+    class Away:
+        def list(self) -> list[Stored]:
+            nonlocal asked
+            asked += 1
+            raise UnreachableError("The store is away.")
+
+    app = FastAPI()
+    app.include_router(make_router(cast(PacketStore, Away()), Doorkeeper(dict), NoTelemetry()))
+
+    async def statuses() -> set[int]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://feed") as client:
+            return {(await client.get("/api/musicbrainz/replication-check")).status_code for _ in range(20)}
+
+    assert asyncio.run(statuses()) == {503}
+    assert asked < 5
