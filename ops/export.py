@@ -18,27 +18,34 @@ SECONDS = 30.0
 def tick(runtime: "Runtime") -> None:
     """Have the bridge catch up with this moment: the leading one, or where none leads one of our own."""
     from producers.bridge import progress
-    from producers.bridge.service import AnotherLeadsError
 
     with runtime.connection() as connection:
         moment = progress.now(connection)
         deadline = time.monotonic() + SECONDS
+        drain_at = 0.0
         while progress.behind(connection, moment):
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if now > deadline:
                 log.warning("bridge_is_behind", seconds=SECONDS)
                 return
-            try:
+            if now >= drain_at:
                 _drain(runtime)
-            except AnotherLeadsError:
+                drain_at = now + 1.0
+            else:
                 time.sleep(0.02)
 
 
 def _drain(runtime: "Runtime") -> None:
+    from producers.bridge.service import AnotherLeadsError
+
     # It would wait for a Redis that is away, which is no reason not to export.
     stop = threading.Event()
     timer = threading.Timer(SECONDS, stop.set)
     timer.start()
     try:
-        runtime.bridge.drain(stop)
+        # One of its own: another thread of this process may be draining as well, and a bridge is one session.
+        runtime.make_bridge().drain(stop)
+    except AnotherLeadsError:
+        pass
     finally:
         timer.cancel()

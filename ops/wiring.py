@@ -330,6 +330,9 @@ class Runtime:
 
     @cached_property
     def bridge(self) -> "Bridge":
+        return self.make_bridge()
+
+    def make_bridge(self) -> "Bridge":
         from producers.bridge.service import Bridge
 
         return Bridge(self.database_url, self.publisher, options=self.bridge_options, telemetry=self.telemetry)

@@ -41,7 +41,7 @@ class RememberingStore(FileStore):
         self.names.append(name)
 
     def there(self) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in sorted(self.folder.iterdir()) if path.name[0] != "."}
+        return {path.name: path.read_bytes() for path in sorted(self.folder.glob("[!.]*"))}
 
 
 @dataclass

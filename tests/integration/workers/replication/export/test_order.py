@@ -116,8 +116,9 @@ def test_a_swap_of_unique_values_over_two_transactions_is_applied_by_every_reade
             connection.execute("UPDATE medium SET position = position + 100 WHERE release = %s", (release,))
     master.export()
     with master.connect() as first, psycopg.connect(captured) as second:
-        # Positions of one release are unique, but only at the end of a transaction: the second takes the place of one
-        # that is still there, with a lower id and lower numbers, and commits when the first has made room.
+        second.execute("SET CONSTRAINTS ALL DEFERRED")
+        # Positions of one release are unique, but here only at the end of a transaction: the second takes the place of
+        # one that is still there, with a lower id and lower numbers, and commits when the first has made room.
         second.execute("UPDATE medium SET position = 102 WHERE id = %s", (low,))
         first.execute("UPDATE medium SET position = 103 WHERE id = %s", (high,))
         master.bridge.drain()
@@ -149,6 +150,7 @@ def apply(url: str, transactions: Iterable[list[Row]]) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         for transaction in transactions:
             with connection.transaction():
+                connection.execute("SET CONSTRAINTS ALL DEFERRED")
                 for row in transaction:
                     assert row.op == "u"
                     _update(connection, row.table, row.old or {}, row.new or {})

@@ -1,0 +1,110 @@
+"""Exports by the parts that the settings ask for."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from events.errors import UsageError
+from events.queues.worker import run_worker
+from ops.export import tick
+from ops.metrics import PrometheusTelemetry, make_registry, page
+from ops.settings import RedisRole, Settings
+from ops.wiring import Runtime, open_runtime
+from tests.integration.ops.conftest import rename
+from tests.integration.workers.replication.export.conftest import begin
+from tests.waiting import wait_for
+
+
+@pytest.fixture
+def master(settings: Settings, tmp_path: Path) -> Iterator[Runtime]:
+    changed = {"replication_type": "RT_MASTER", "mbevents_home": tmp_path, "replication_export_interval": 1}
+    with open_runtime(
+        settings.model_copy(update=changed), telemetry=PrometheusTelemetry(make_registry("test"))
+    ) as parts:
+        begin(parts.database_url)
+        yield parts
+
+
+@contextmanager
+def leading(runtime: Runtime) -> Iterator[None]:
+    stop = threading.Event()
+    thread = threading.Thread(target=runtime.bridge.run, args=(stop,))
+    thread.start()
+    try:
+        wait_for(lambda: runtime.bridge.status.leading)
+        yield
+    finally:
+        stop.set()
+        thread.join(20)
+
+
+def position(runtime: Runtime) -> int:
+    with runtime.connection() as connection:
+        row = connection.execute("SELECT position FROM mbevents.head").fetchone()
+        assert row is not None
+        return int(row[0])
+
+
+def test_what_is_committed_is_ticked_first_where_no_bridge_leads(master: Runtime) -> None:
+    changed = rename(master)
+    tick(master)
+    assert position(master) == changed
+
+
+def test_what_is_committed_is_ticked_first_by_the_bridge_that_leads(master: Runtime) -> None:
+    with leading(master):
+        for round_ in range(1, 4):
+            changed = rename(master)
+            tick(master)
+            assert position(master) == round_ * changed
+
+
+def test_a_transaction_that_is_in_progress_holds_nobody_up(master: Runtime) -> None:
+    with master.connection() as slow, slow.transaction():
+        slow.execute("UPDATE musicbrainz.label SET name = name || '!'")
+        changed = rename(master)
+        tick(master)
+        assert position(master) == changed
+
+
+def test_the_actor_exports_what_the_scheduler_sends_and_once_is_enough(master: Runtime) -> None:
+    rename(master)
+    for _ in range(3):
+        master.scheduler._jobs[0].send()
+    assert sum(depth.waiting for depth in master.sender.depths().values()) == 1
+    run_worker(master.worker_broker, threads=2, stop=threading.Event(), drain=True)
+    assert master.packet_store.stat("replication-1-v2.tar.bz2") is not None
+    assert master.packet_store.stat("replication-1.tar.bz2") is not None
+    assert isinstance(master.telemetry, PrometheusTelemetry)
+    told = page(master.telemetry.registry).decode()
+    assert "mbevents_exported_packets_total 1.0" in told
+    assert "mbevents_export_seconds_count 1.0" in told
+
+
+def test_an_export_that_fails_is_counted_and_leaves_no_dead_letter(
+    master: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename(master)
+    folder = master.settings.mbevents_home / "packets"
+    folder.write_text("not a folder")
+    master.scheduler._jobs[0].send()
+    run_worker(master.worker_broker, threads=2, stop=threading.Event(), drain=True)
+    assert isinstance(master.telemetry, PrometheusTelemetry)
+    assert "mbevents_export_failures_total 1.0" in page(master.telemetry.registry).decode()
+    assert master.client(RedisRole.BROKER).zcard("MB:replication.dead") == 0
+    folder.unlink()
+    master.scheduler._jobs[0].send()
+    run_worker(master.worker_broker, threads=2, stop=threading.Event(), drain=True)
+    assert master.packet_store.stat("replication-1-v2.tar.bz2") is not None
+
+
+@pytest.mark.parametrize("kind", ["RT_STANDALONE", "RT_MIRROR"])
+def test_only_a_master_exports(settings: Settings, kind: str) -> None:
+    with open_runtime(settings.model_copy(update={"replication_type": kind})) as parts:
+        with pytest.raises(UsageError, match=f"REPLICATION_TYPE is {kind}"):
+            _ = parts.exporter
+        with pytest.raises(UsageError, match=f"REPLICATION_TYPE is {kind}"):
+            _ = parts.scheduler
