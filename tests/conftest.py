@@ -36,24 +36,29 @@ def _quick_folder() -> str | None:
     return str(memory) if memory.is_dir() and shutil.disk_usage(memory).free > 2**31 else None
 
 
+def make_clone(stack: Stack, template: str) -> str:
+    """The name of a fresh database."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(stack.database_url("postgres"), autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
+                sql.Identifier(name), sql.Identifier(template)
+            )
+        )
+        connection.execute(
+            sql.SQL("ALTER DATABASE {} SET search_path = musicbrainz, public").format(sql.Identifier(name))
+        )
+    return name
+
+
 @pytest.fixture
 def clone(stack: Stack) -> Iterator[Callable[[str], str]]:
     """Makes fresh databases from a template; each is dropped when the test ends."""
     made: list[str] = []
 
     def make(template: str = TEMPLATE) -> str:
-        name = f"test_{uuid.uuid4().hex[:12]}"
-        with psycopg.connect(stack.database_url("postgres"), autocommit=True) as connection:
-            connection.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
-                    sql.Identifier(name), sql.Identifier(template)
-                )
-            )
-            connection.execute(
-                sql.SQL("ALTER DATABASE {} SET search_path = musicbrainz, public").format(sql.Identifier(name))
-            )
-        made.append(name)
-        return stack.database_url(name)
+        made.append(make_clone(stack, template))
+        return stack.database_url(made[-1])
 
     yield make
     with psycopg.connect(stack.database_url("postgres"), autocommit=True) as connection:

@@ -31,8 +31,7 @@ from workers.replication.apply.core import Work, ranks
 from workers.replication.apply.options import ApplyOptions
 from workers.replication.apply.planning import Planner, Tables
 from workers.replication.apply.service import apply_packet
-from workers.replication.apply.source import PacketSource
-from workers.replication.packet.archive import Limits
+from workers.replication.apply.source import open_source
 
 EVENTS = "/databases/mirror"
 
@@ -90,20 +89,10 @@ def _prepare(stack: Stack, packet: Path, rows: int) -> int:
     return changes
 
 
-def _source(packet: Path) -> PacketSource:
-    def read() -> Iterator[bytes]:
-        with packet.open("rb") as file:
-            while piece := file.read(1 << 18):
-                yield piece
-
-    return PacketSource(packet.name, read, limits=Limits())
-
-
 def _ours(url: str, packet: Path, events: str | None) -> float:
     began = time.perf_counter()
     with psycopg.connect(url, autocommit=True) as connection:
-        source = _source(packet)
-        source.head()
+        source = open_source(packet)
         applied = apply_packet(connection, source, ApplyOptions(events=events))
     assert applied.mode == "sets", applied
     return time.perf_counter() - began
@@ -130,7 +119,7 @@ def _floor(url: str, packet: Path) -> float:
         known = entity_map.load()
         tables = Tables(read_tables(connection), known=known.tables, wanted=lambda _: True)
         planner = Planner(tables, ranks=ranks(known), chunk=1 << 40, deriver=None)
-        (chunk,) = planner.chunks(_source(packet).changes())
+        (chunk,) = planner.chunks(open_source(packet).changes())
         statements = [each for work in chunk.work for each in _load(connection, tables, work)]
         connection.execute("CHECKPOINT")
         connection.execute("SET search_path = musicbrainz, public")

@@ -63,11 +63,15 @@ class Table:
 
 
 class Codec:
-    """Rows of one table, from JSON to values, and from values to the text of COPY."""
+    """Rows of one table, from JSON to values, and from values to the text of COPY.
 
-    def __init__(self, table: Table, key: tuple[str, ...]) -> None:
+    `texts`: the JSON has PostgreSQL's own texts, and of an old row the key alone, as in packets of version 1.
+    """
+
+    def __init__(self, table: Table, key: tuple[str, ...], *, texts: bool = False) -> None:
         self.table = table
         self.key = key
+        self._texts = texts
         names = [column.name for column in table.columns]
         self._columns = len(names)
         self._names = frozenset(names)
@@ -79,6 +83,11 @@ class Codec:
 
     def row(self, data: bytes) -> Row:
         """A row as JSON gives it, by column; exact. Raises RowError for anything but one value for each column."""
+        if self._texts:
+            row = orjson.loads(data)
+            if row.keys() != self._names:
+                raise RowError(self._difference(row))
+            return row  # type: ignore[no-any-return]
         if not self._plain:
             return self._exact(data)
         try:
@@ -90,6 +99,10 @@ class Codec:
         if type(row) is not dict or len(row) != self._columns or data.count(b'":') + data.count(b'" :') != len(row):
             self._check(data)
         return row  # type: ignore[no-any-return]
+
+    def old_row(self, data: bytes) -> Row:
+        """As `row`, but for what was there before. Raises RowError."""
+        return orjson.loads(data) if self._texts else self.row(data)
 
     def told(self, row: Row | None, data: bytes | None) -> Row | None:
         """The row as events are derived from it: with numbers as numbers."""

@@ -39,6 +39,8 @@ class Source(Protocol):
 
     number: int
     schema_sequence: int
+    # Rows are PostgreSQL's texts, and old ones but keys (version 1): no events can be derived from them.
+    texts: bool
     # The packet's own primary keys, by table.
     keys: Mapping[str, tuple[str, ...]]
     # The lines of pending_ts, in pieces.

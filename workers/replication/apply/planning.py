@@ -43,7 +43,7 @@ class Counts:
 
 class Tables:
     """What a packet's table names mean on this mirror. `known` are the replicated tables of this release's schema,
-    which a mirror may lack; `wanted` says which the operator keeps; `keys` are the packet's own."""
+    which a mirror may lack; `wanted` says which the operator keeps; `keys` are the packet's own; `texts`: see Codec."""
 
     def __init__(
         self,
@@ -52,8 +52,10 @@ class Tables:
         known: Iterable[str],
         wanted: Callable[[str], bool],
         keys: Mapping[str, tuple[str, ...]] | None = None,
+        texts: bool = False,
     ) -> None:
         self._tables = tables
+        self._texts = texts
         self._known = frozenset(known)
         self._wanted = wanted
         self._keys = keys or {}
@@ -83,7 +85,7 @@ class Tables:
         unknown = set(key) - {column.name for column in table.columns}
         if unknown:
             raise PacketError(f"the packet's key of {name} has a column {min(unknown)!r:.80}, which it has not here")
-        return Codec(table, key)
+        return Codec(table, key, texts=self._texts)
 
 
 class Planner:
@@ -160,7 +162,7 @@ class Planner:
             counts.skipped[name] = counts.skipped.get(name, 0) + 1
             return None
         try:
-            old = None if change.old is None else codec.row(change.old)
+            old = None if change.old is None else codec.old_row(change.old)
             new = None if change.new is None else codec.row(change.new)
             if self._net:
                 net = nets.get(name)

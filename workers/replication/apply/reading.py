@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Iterator
 from sys import intern
 
-from workers.replication.apply.core import Change
+from workers.replication.apply.core import Change, Operation
 from workers.replication.packet.copytext import NULL, unescape
 from workers.replication.packet.errors import PacketError
 
-_OPERATIONS = {b"i": "i", b"u": "u", b"d": "d"}
+_OPERATIONS: dict[bytes, Operation] = {b"i": "i", b"u": "u", b"d": "d"}
 # Which of old and new row an operation has.
-_ROWS = {"i": (False, True), "u": (True, True), "d": (True, False)}
+_ROWS: dict[str, tuple[bool, bool]] = {"i": (False, True), "u": (True, True), "d": (True, False)}
 _FIELDS = 8
 
 
@@ -26,19 +26,17 @@ def changes(blocks: Iterable[list[bytes]]) -> Iterator[list[Change]]:
             table = tables.get(name)
             if table is None:
                 table = tables[name] = _table(name)
-            operation = _OPERATIONS.get(op)
-            if operation is None:
-                raise PacketError(f"operation {op!r:.20} of change {seqid!r:.30} is none of i, u, d")
+            kind = operation(op)
             change = Change(
-                _number(seqid),
-                _number(xid),
+                number(seqid),
+                number(xid),
                 table,
-                operation,  # type: ignore[arg-type]
+                kind,
                 None if old == NULL else unescape(old),
                 None if new == NULL else unescape(new),
             )
-            if (change.old is not None, change.new is not None) != _ROWS[operation]:
-                raise PacketError(f"change {change.seqid} of {table} ({operation}) has not the rows that belong to it")
+            if (change.old is not None, change.new is not None) != _ROWS[kind]:
+                raise PacketError(f"change {change.seqid} of {table} ({kind}) has not the rows that belong to it")
             found.append(change)
         yield found
 
@@ -63,7 +61,16 @@ def _table(name: bytes) -> str:
         raise PacketError(f"the table name {name!r:.100} is not UTF-8") from None
 
 
-def _number(field: bytes) -> int:
+def operation(field: bytes) -> Operation:
+    """i, u or d. Raises PacketError."""
+    found = _OPERATIONS.get(field)
+    if found is None:
+        raise PacketError(f"operation {field!r:.20} is none of i, u, d")
+    return found
+
+
+def number(field: bytes) -> int:
+    """A sequence number or transaction id. Raises PacketError."""
     # int() takes more than COPY writes: blanks, underscores.
     if not field.isdigit() or len(field) > 19:
         raise PacketError(f"{field!r:.40} is no sequence number or transaction id")

@@ -42,7 +42,7 @@ class Replayer:
 
     def _one(self, codec: Codec, change: Change) -> None:
         try:
-            old = None if change.old is None else codec.key_of(codec.row(change.old))
+            old = None if change.old is None else codec.key_of(codec.old_row(change.old))
             row = None if change.new is None else codec.row(change.new)
             key = old if row is None else codec.key_of(row)
             new = None if row is None else codec.values(row)

@@ -158,10 +158,16 @@ class _Run:
         source = self._options.events
         if source is None:
             return None, None
-        return Recorder(self._connection, source), partial(Deriver, source, self._map)
+        recorder = Recorder(self._connection, source)
+        if self._source.texts:
+            log.warning("packet_without_old_rows", packet=self._source.number)
+            return recorder, None
+        return recorder, partial(Deriver, source, self._map)
 
     def _make_tables(self) -> Tables:
-        return Tables(self._tables, known=self._map.tables, wanted=self._options.wanted, keys=self._keys)
+        return Tables(
+            self._tables, known=self._map.tables, wanted=self._options.wanted, keys=self._keys, texts=self._source.texts
+        )
 
     def _check_keys(self, tables: Tables) -> None:
         """The packet tells its keys behind its rows. Where it tells none, the mirror's own are right."""

@@ -1,24 +1,28 @@
 """A packet's file as a source of changes: its members checked in their order, as they come."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from workers.replication.apply import reading
 from workers.replication.apply.core import Change
+from workers.replication.apply.legacy import LegacyReader
 from workers.replication.packet import names
 from workers.replication.packet.archive import Limits, Member, PacketReader, lines
 from workers.replication.packet.errors import PacketError
 
 _VERSION = 2
+_PIECE = 1 << 18
 
 
 class PacketSource:
-    """Reads a v2 packet anew each time; `read` opens its bytes. The sequences are known after `head`."""
+    """Reads a packet of version 1 or 2 anew each time; `read` opens its bytes. What it is, is known after `head`."""
 
     def __init__(self, name: str, read: Callable[[], Iterable[bytes]], *, limits: Limits, threads: int = 2) -> None:
         self.name = name
         self._read = read
         self._limits = limits
         self._threads = threads
+        self.texts = False
         self.number = -1
         self.schema_sequence = -1
         self.timestamp = ""
@@ -30,7 +34,9 @@ class PacketSource:
         """Read what is before the tables. Raises PacketError."""
         with self._reader() as reader:
             for member in reader:
-                if member.name in names.TABLES_V2:
+                if member.name in names.TABLES_V2 + names.TABLES_V1:
+                    # Version 1 has no other sign.
+                    self.texts = member.name in names.TABLES_V1
                     break
                 self._note(member)
         if self.number < 0 or self.schema_sequence < 0:
@@ -39,8 +45,9 @@ class PacketSource:
 
     def changes(self) -> Iterator[list[Change]]:
         """All changes, from the beginning. Raises PacketError."""
-        self.keys, self.transactions = {}, 0
+        self.keys, self.transactions = {}, None
         times: list[bytes] = []
+        legacy = LegacyReader()
         with self._reader() as reader:
             for member in reader:
                 try:
@@ -50,10 +57,15 @@ class PacketSource:
                         self.keys = reading.keys(lines(member.blocks))
                     elif member.name == names.PENDING_TS:
                         times += member.blocks
+                    elif member.name == names.DBMIRROR_PENDING:
+                        legacy.pending(lines(member.blocks))
+                    elif member.name == names.DBMIRROR_PENDINGDATA:
+                        yield from legacy.changes(lines(member.blocks))
                 except PacketError as error:
                     raise error.within(self.name, member.name) from error.__cause__
         self.times = times
-        self.transactions = sum(piece.count(b"\n") for piece in times)
+        if times:
+            self.transactions = sum(piece.count(b"\n") for piece in times)
 
     def _note(self, member: Member) -> None:
         if member.name == names.REPLICATION_SEQUENCE:
@@ -73,3 +85,16 @@ class PacketSource:
 
     def _reader(self) -> PacketReader:
         return PacketReader(self._read(), limits=self._limits, threads=self._threads, packet=self.name)
+
+
+def open_source(path: Path, *, limits: Limits | None = None, threads: int = 2) -> PacketSource:
+    """The packet in a file, of either version, its head read. Raises PacketError, and OSError."""
+
+    def read() -> Iterator[bytes]:
+        with path.open("rb") as file:
+            while piece := file.read(_PIECE):
+                yield piece
+
+    source = PacketSource(path.name, read, limits=limits or Limits(), threads=threads)
+    source.head()
+    return source

@@ -1,14 +1,14 @@
 """Packets as MusicBrainz makes them, and whether two databases are equal."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
-from workers.replication.apply.source import PacketSource
+from workers.replication.apply.source import PacketSource, open_source
 from workers.replication.packet import names
-from workers.replication.packet.archive import Limits, PacketWriter
+from workers.replication.packet.archive import PacketWriter
 
 Connection = psycopg.Connection[Any]
 
@@ -46,22 +46,13 @@ def export(master: Connection, folder: Path, *, order: str = "") -> PacketSource
             members[name] = b"".join(bytes(piece) for piece in copy)
     master.execute("TRUNCATE dbmirror2.pending_data, dbmirror2.pending_ts")
     write(path, members, now)
-    return source(path)
+    return open_source(path)
 
 
 def write(path: Path, members: Mapping[str, bytes], now: Any) -> None:
     with path.open("wb") as target, PacketWriter(target, modified=now) as writer:
         for name, content in members.items():
             writer.add(name, content)
-
-
-def source(path: Path) -> PacketSource:
-    def read() -> Iterator[bytes]:
-        yield path.read_bytes()
-
-    opened = PacketSource(path.name, read, limits=Limits())
-    opened.head()
-    return opened
 
 
 def contents(connection: Connection) -> dict[str, str]:
