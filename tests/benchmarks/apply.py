@@ -26,6 +26,7 @@ from ops.stack import Stack
 from producers.capture.service import install
 from tests.benchmarks import packets
 from tests.benchmarks.harness import report, say, servers
+from tests.foreign import mbslave_tables
 from workers.replication.apply.adapters import quoted, read_tables
 from workers.replication.apply.core import Work, ranks
 from workers.replication.apply.options import ApplyOptions
@@ -104,7 +105,7 @@ def _mbslave(url: str, packet: Path) -> float:
     config = replication.Config([])
     connection = psycopg2.connect(url)
     with connection, connection.cursor() as cursor:
-        cursor.execute(packets.dbmirror2_tables())
+        cursor.execute(mbslave_tables())
     content = io.BytesIO(packet.read_bytes())
     began = time.perf_counter()
     hook = replication.ReplicationHook(config, connection, config)

@@ -1,7 +1,5 @@
 """A master with a history and a mirror that has not seen it yet: what the benchmarks of replication have in common."""
 
-import importlib.util
-import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,15 +129,6 @@ def copy(stack: Stack, source: str, target: str) -> str:
 
 def _filled(text: str, **values: int) -> str:
     return text.format(first=_FIRST, **values)
-
-
-def dbmirror2_tables() -> str:
-    """What mbslave loads a packet into."""
-    spec = importlib.util.find_spec("mbdata")
-    assert spec is not None
-    assert spec.submodule_search_locations
-    text = (Path(spec.submodule_search_locations[0]) / "sql/dbmirror2/dbmirror2.sql").read_text()
-    return "CREATE SCHEMA dbmirror2;" + re.sub(r"^\\.*$|^(BEGIN|COMMIT);$", "", text, flags=re.MULTILINE)
 
 
 def write_packet(stack: Stack, path: Path) -> int:
