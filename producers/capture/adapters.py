@@ -16,8 +16,9 @@ from psycopg.rows import tuple_row
 from events.errors import MbeventsError, UnreachableError, UsageError
 from events.locks import LEADER_KEY
 from events.sql import queries
+from events.tables import SCHEMAS, read_tables
 from producers.capture.core import Plan
-from producers.capture.facts import CAPTURE_TABLES, SCHEMAS, Facts, Made, Table, Trigger
+from producers.capture.facts import CAPTURE_TABLES, Facts, Made, Trigger
 
 log = structlog.get_logger(__name__)
 
@@ -61,10 +62,7 @@ def read(connection: Connection) -> Facts:
         server_version=connection.info.server_version,
         schema_sequence=_schema_sequence(connection),
         schemas=there,
-        tables=tuple(
-            Table(schema, name, full, tuple(key), owned)
-            for schema, name, full, owned, key in _rows(connection, "tables", schemas=list(SCHEMAS))
-        ),
+        tables=read_tables(connection),
         relations=relations,
         functions=dict(_rows(connection, "functions")),
         triggers=tuple(Trigger(*row) for row in _rows(connection, "triggers")),

@@ -7,9 +7,9 @@ from hashlib import md5
 from typing import Any, Literal
 
 from events.errors import UsageError
+from events.tables import EDITOR, Table, quote_ident
 from producers.capture.facts import (
     BOOKKEEPING,
-    EDITOR,
     EVERY_CHANGE,
     OUTBOX,
     RECORD_EDITOR,
@@ -17,8 +17,6 @@ from producers.capture.facts import (
     VERSION,
     Facts,
     ReplicationType,
-    Table,
-    quote_ident,
 )
 from producers.capture.faults import Fault, changes, refusals
 

@@ -1,10 +1,10 @@
 """The database as its catalogue describes it, and what capture knows of MusicBrainz's tables."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Literal
+
+from events.tables import EDITOR, Table, quote_ident
 
 ReplicationType = Literal["RT_MASTER", "RT_MIRROR", "RT_STANDALONE"]
 
@@ -12,20 +12,10 @@ ReplicationType = Literal["RT_MASTER", "RT_MIRROR", "RT_STANDALONE"]
 VERSION = 1
 SCHEMA_SEQUENCE = 31
 OLDEST_SERVER = 150000
-SCHEMAS = ("musicbrainz", "cover_art_archive", "event_art_archive", "documentation", "statistics", "wikidocs")
-
-# Of the schema musicbrainz; of the others everything is replicated. By name, so that what an upgrade adds is captured.
-NOT_REPLICATED = (
-    "application", "area_containment", "artist_release", "artist_release_*", "autoeditor_election*", "deleted_entity",
-    "edit", "edit_*", "editor_*", "*_rating_raw", "*_tag_raw", "old_editor_name", "release_first_release_date",
-    "tag_relation", "unreferenced_row_log", "vote",
-)  # fmt: skip
-REPLICATED_ALL_THE_SAME = ("editor_collection_type",)
 
 RECORDCHANGE = "dbmirror2.recordchange"
 RECORD_EDITOR = "mbevents.record_editor"
 SANITIZE = "musicbrainz.sanitize_dbmirror2_editor_data"
-EDITOR = "musicbrainz.editor"
 OUTBOX = {
     "musicbrainz.edit": "mbevents.record_edit",
     "musicbrainz.vote": "mbevents.record_vote",
@@ -59,32 +49,6 @@ BOOKKEEPING = ("mbevents.installed", "mbevents.installed_object")
 
 # pg_trigger.tgtype: for each row, on insert, delete and update.
 EVERY_CHANGE = 1 | 4 | 8 | 16
-_PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
-
-
-def quote_ident(name: str) -> str:
-    """For names that are no key words, as PostgreSQL's function of that name writes them."""
-    return name if _PLAIN.fullmatch(name) else '"' + name.replace('"', '""') + '"'
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """`full` is its quoted and qualified name, as PostgreSQL writes it and as it is captured.
-
-    `owned`: the installing user has its owner's rights, which making and dropping a trigger take.
-    """
-
-    schema: str
-    name: str
-    full: str
-    primary_key: tuple[str, ...]
-    owned: bool
-
-    @property
-    def replicated(self) -> bool:
-        if self.schema != "musicbrainz" or self.name in REPLICATED_ALL_THE_SAME:
-            return True
-        return not any(fnmatchcase(self.name, pattern) for pattern in NOT_REPLICATED)
 
 
 @dataclass(frozen=True, slots=True)

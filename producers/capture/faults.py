@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from events.errors import MbeventsError, UsageError, VersionMismatchError
+from events.tables import EDITOR, quote_ident
 from producers.capture.facts import (
     CAPTURE_TABLES,
-    EDITOR,
     EDITOR_COLUMNS,
     OLDEST_SERVER,
     OUTBOX,
@@ -17,7 +17,6 @@ from producers.capture.facts import (
     VERSION,
     Facts,
     ReplicationType,
-    quote_ident,
 )
 
 _NAMED = 5

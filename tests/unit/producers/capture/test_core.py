@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from events.errors import MbeventsError, UsageError, VersionMismatchError
 from events.locks import AWAKE_KEY
 from events.sql import queries
+from events.tables import Table, quote_ident
 from producers.capture.adapters import definitions
 from producers.capture.core import Plan, digest, plan_install, plan_uninstall, report
 from producers.capture.facts import (
@@ -16,9 +17,7 @@ from producers.capture.facts import (
     VERSION,
     Facts,
     Made,
-    Table,
     Trigger,
-    quote_ident,
 )
 
 DEFINITIONS = {
