@@ -1,0 +1,86 @@
+"""A master and its mirror, with an export and an application as simple as can be."""
+
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg import sql
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+START = 100
+
+
+class Change(NamedTuple):
+    table: str
+    keys: list[str]
+    old: str | None
+    new: str | None
+
+
+def connect(url: str) -> Connection:
+    return psycopg.connect(url, autocommit=True)
+
+
+def begin_at(connection: Connection, sequence: int = START) -> None:
+    """Give a database a replication sequence, of which no packet tells."""
+    with connection.transaction():
+        connection.execute("SET LOCAL session_replication_role = replica")
+        connection.execute("DELETE FROM musicbrainz.replication_control")
+        connection.execute(
+            "INSERT INTO musicbrainz.replication_control VALUES (1, 31, %s, '2026-01-01 00:00:00+00')", (sequence,)
+        )
+
+
+def export(master: Connection, pause: str = "") -> list[Change]:
+    """What is pending becomes a packet: it is taken out as the sequence advances, which is the packet's last change."""
+    with master.transaction():
+        master.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        rows = master.execute(
+            "WITH gone AS (DELETE FROM dbmirror2.pending_data RETURNING *) "
+            "SELECT seqid, tablename, olddata::text, newdata::text, ("
+            "  SELECT array_agg(a.attname::text ORDER BY k.place) "
+            "  FROM pg_index i, unnest(i.indkey::smallint[]) WITH ORDINALITY k (attnum, place), pg_attribute a "
+            "  WHERE i.indrelid = tablename::regclass AND i.indisprimary AND a.attrelid = i.indrelid "
+            "  AND a.attnum = k.attnum), max(seqid) OVER (PARTITION BY xid) FROM gone"
+        ).fetchall()
+        rows.sort(key=lambda row: (row[5], row[0]))
+        if pause:
+            master.execute(pause.encode())
+        master.execute(
+            "UPDATE musicbrainz.replication_control "
+            "SET current_replication_sequence = current_replication_sequence + 1, last_replication_date = now()"
+        )
+        last = master.execute(
+            "DELETE FROM dbmirror2.pending_data WHERE xid = txid_current() "
+            "RETURNING tablename, ARRAY['id'], olddata::text, newdata::text"
+        ).fetchall()
+    return [Change(row[1], row[4], row[2], row[3]) for row in rows if row[1] != "musicbrainz.editor"] + [
+        Change(*row) for row in last
+    ]
+
+
+def apply(mirror: Connection, packet: list[Change]) -> None:
+    """Change by change, in one transaction."""
+    with mirror.transaction():
+        mirror.execute("SET LOCAL session_replication_role = replica")
+        for change in packet:
+            table = sql.SQL(change.table)
+            same = sql.SQL(" AND ").join(sql.SQL("t.{0} = r.{0}").format(sql.Identifier(key)) for key in change.keys)
+            if change.old is not None:
+                done = mirror.execute(
+                    sql.SQL("DELETE FROM {0} t USING json_populate_record(NULL::{0}, %s) r WHERE {1}").format(
+                        table, same
+                    ),
+                    (change.old,),
+                )
+                assert done.rowcount == 1, change
+            if change.new is not None:
+                mirror.execute(
+                    sql.SQL("INSERT INTO {0} SELECT * FROM json_populate_record(NULL::{0}, %s)").format(table),
+                    (change.new,),
+                )
+
+
+def sequence(connection: Connection) -> int:
+    row = connection.execute("SELECT current_replication_sequence FROM musicbrainz.replication_control").fetchone()
+    assert row is not None
+    return int(row[0])

@@ -1,0 +1,1 @@
+"""Proving that a mirror holds what its master holds, without shipping the data."""
