@@ -111,6 +111,17 @@ class Settings(BaseSettings):
         ge=1,
         description="Newest packets that stay in the store at least. Unset: as the days say; neither set: all stay.",
     )
+    replication_digest_interval: int = Field(
+        default=0,
+        ge=0,
+        description="On a master: after every so many packets, digests of all tables are published beside the packet "
+        "(digest-N.json), which reads the whole database. 0: never.",
+    )
+    replication_master_url: SecretStr | None = Field(
+        default=None,
+        description="On a mirror: the master's PostgreSQL, if it can be reached, for `replication verify` to find and "
+        "repair the rows that differ.",
+    )
     sentry_dsn: SecretStr | None = Field(default=None, description="Sentry project for errors. Unset: nothing is sent.")
     sentry_environment: str = Field(default="production", description="Name of this installation in Sentry.")
     log_format: Literal["auto", "json", "console"] = Field(
@@ -119,7 +130,7 @@ class Settings(BaseSettings):
     log_level: LogLevel = Field(default="INFO", description="Least severity logged.")
     mbevents_home: Path = Field(default=Path(".mbevents"), description="Folder of the embedded servers' data.")
 
-    @field_validator("database_url")
+    @field_validator("database_url", "replication_master_url")
     @classmethod
     def _database(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:

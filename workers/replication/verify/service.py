@@ -2,16 +2,17 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 import psycopg
 import structlog
+from pydantic import ValidationError
 
-from events.errors import NotFoundError, UsageError, VersionMismatchError
+from events.errors import MbeventsError, NotFoundError, UsageError, VersionMismatchError
 from events.tables import NOT_IN_PACKETS
 from schemas.replication import Digest, TableDigest
 from workers.replication.verify import adapters
@@ -30,9 +31,11 @@ from workers.replication.verify.core import (
 log = structlog.get_logger(__name__)
 
 Connection = psycopg.Connection[Any]
-Connect = Callable[[], Connection]
+Connect = Callable[[], AbstractContextManager[Connection]]
 Item = TypeVar("Item")
 
+# What a digest of the whole of MusicBrainz has, many times.
+_MOST_BYTES = 64 << 20
 # So many rows of a range are read and compared one by one.
 ROWS_AT_ONCE = 1_000
 # Bits by which a range is made finer: 32 parts.
@@ -48,6 +51,7 @@ class Compared:
     found: int
     ranges: tuple[Range, ...] = ()
     key: str | None = None
+    uuid: bool = False
     reason: str | None = None
     differences: tuple[Difference, ...] = ()
     more: bool = False
@@ -133,6 +137,29 @@ def make_digest(
         return _digest(master, list(master.shapes().values()), progress)
 
 
+def read_digest(pieces: Iterable[bytes], name: str) -> Digest:
+    """A published digest. Raises MbeventsError for what is none."""
+    data = bytearray()
+    for piece in pieces:
+        data += piece
+        if len(data) > _MOST_BYTES:
+            raise MbeventsError(f"{name} is no digest: it has more than {_MOST_BYTES:,} bytes.")
+    try:
+        return Digest.model_validate_json(bytes(data))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise MbeventsError(
+            f"{name} is no digest that this release can read: {where:.80}: {first['msg']:.200}."
+        ) from None
+
+
+def sequence(database: Connect) -> int:
+    """The packet that a database is at."""
+    with snapshot_of(database, 1) as here:
+        return here.sequence
+
+
 def compare(mirror: Connect, digest: Digest, options: Options) -> Report:
     """A mirror with a published digest. Raises MovedOnError unless it is at that packet."""
     with ExitStack() as stack:
@@ -212,6 +239,7 @@ def _compare(mirror: Snapshot, digest: Digest, options: Options) -> Report:
             together(buckets).rows,
             tuple(differing(expected, buckets, None if shape.key is None else shift)),
             None if shape.key is None else shape.key.name,
+            uuid=shape.key is not None and shape.key.type == "uuid",
         )
     return Report(
         digest.sequence,
