@@ -1,9 +1,14 @@
 """A master and its mirror, with an export and an application as simple as can be."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import sql
+
+from workers.replication.verify.service import Options, Report, compare, compare_with_master, make_digest
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 START = 100
@@ -80,7 +85,65 @@ def apply(mirror: Connection, packet: list[Change]) -> None:
                 )
 
 
+def unseen(connection: Connection, statement: str) -> None:
+    """Change rows without triggers: as damage would."""
+    with connection.transaction():
+        connection.execute("SET LOCAL session_replication_role = replica")
+        connection.execute(statement.encode())
+
+
 def sequence(connection: Connection) -> int:
     row = connection.execute("SELECT current_replication_sequence FROM musicbrainz.replication_control").fetchone()
     assert row is not None
     return int(row[0])
+
+
+# A mirror has neither foreign keys nor a master's triggers.
+AS_A_MIRROR = """
+DO $$
+DECLARE
+    one record;
+BEGIN
+    FOR one IN
+        SELECT conrelid::regclass AS of, conname AS name FROM pg_constraint WHERE contype = 'f' AND conparentid = 0
+    LOOP
+        EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', one.of, one.name);
+    END LOOP;
+    FOR one IN SELECT tgrelid::regclass AS of, tgname AS name FROM pg_trigger WHERE NOT tgisinternal LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', one.name, one.of);
+    END LOOP;
+END
+$$
+"""
+
+
+@dataclass
+class Pair:
+    """A master that captures, its mirror with the same rows, and a connection to each."""
+
+    master_url: str
+    mirror_url: str
+    master: Connection
+    mirror: Connection
+
+    def published(self, **options: object) -> Report:
+        """The mirror compared with a digest made now."""
+        with connect(self.master_url) as connection:
+            digest = make_digest(connection, sequence(connection))
+        return compare(partial(connect, self.mirror_url), digest, Options(**options))  # type: ignore[arg-type]
+
+    def with_master(self, **options: object) -> Report:
+        return compare_with_master(
+            partial(connect, self.mirror_url),
+            partial(connect, self.master_url),
+            Options(**options),  # type: ignore[arg-type]
+        )
+
+
+def make_pair(master_url: str, mirror_url: str) -> Iterator[Pair]:
+    """Of a database that captures, and one of the same rows."""
+    with connect(master_url) as master, connect(mirror_url) as mirror:
+        mirror.execute(AS_A_MIRROR)
+        begin_at(master)
+        begin_at(mirror)
+        yield Pair(master_url, mirror_url, master, mirror)

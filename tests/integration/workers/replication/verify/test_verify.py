@@ -6,8 +6,15 @@ import psycopg
 import pytest
 
 from events.errors import NotFoundError, UsageError, VersionMismatchError
-from tests.integration.workers.replication.verify.conftest import Pair
-from tests.integration.workers.replication.verify.support import START, Connection, apply, connect, export, sequence
+from tests.integration.workers.replication.verify.support import (
+    START,
+    Pair,
+    apply,
+    connect,
+    export,
+    sequence,
+    unseen,
+)
 from workers.replication.verify import adapters
 from workers.replication.verify.adapters import MovedOnError
 from workers.replication.verify.service import Options, Report, compare, make_digest, snapshot_of
@@ -15,13 +22,6 @@ from workers.replication.verify.service import Options, Report, compare, make_di
 
 def different(report: Report) -> list[str]:
     return [each.table for each in report.tables if not each.same]
-
-
-def unseen(connection: Connection, statement: str) -> None:
-    """Change rows without triggers: as damage would."""
-    with connection.transaction():
-        connection.execute("SET LOCAL session_replication_role = replica")
-        connection.execute(statement.encode())
 
 
 def test_a_mirror_with_the_same_rows_is_the_same_whatever_its_sessions_are_set_to(pair: Pair) -> None:
