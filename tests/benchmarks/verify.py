@@ -3,9 +3,10 @@
 Five million rows in five real tables of a private server, made by generate_series with triggers and foreign keys off,
 vacuumed as tables are that have been there for a while. Two connections share one snapshot.
 
-    rows_per_s     rows digested in a second by the clock, the median of the rounds (bar: 800,000 on two cores)
-    cpu_us_per_row processor time of the servers' processes for each row: what else the machine does counts less
-    digest_bytes   size of the digest that is published
+    rows_per_s      rows digested in a second by the clock, the median of the rounds (bar: 800,000 on two cores)
+    cpu_us_per_row  processor time of the server's processes for each row, in µs: the two together on two quiet cores
+                    would do two million a second, divided by this
+    digest_bytes    size of the digest that is published
 """
 
 import argparse

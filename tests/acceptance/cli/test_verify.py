@@ -18,7 +18,8 @@ from workers.replication.verify.service import make_digest
 
 @pytest.fixture
 def pair(captured: str, clone: Callable[[str], str]) -> Iterator[Pair]:
-    yield from make_pair(captured, clone(TEMPLATE))
+    with make_pair(captured, clone(TEMPLATE)) as made:
+        yield made
 
 
 class Mirror:

@@ -8,4 +8,5 @@ from tests.integration.workers.replication.verify.support import Pair, make_pair
 
 @pytest.fixture
 def pair(captured: str, clone: Callable[[str], str]) -> Iterator[Pair]:
-    yield from make_pair(captured, clone(TEMPLATE))
+    with make_pair(captured, clone(TEMPLATE)) as made:
+        yield made

@@ -1,6 +1,7 @@
 """A master and its mirror, with an export and an application as simple as can be."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -140,6 +141,7 @@ class Pair:
         )
 
 
+@contextmanager
 def make_pair(master_url: str, mirror_url: str) -> Iterator[Pair]:
     """Of a database that captures, and one of the same rows."""
     with connect(master_url) as master, connect(mirror_url) as mirror:
