@@ -50,7 +50,7 @@ format: $(READY) ## rewrite the code in its style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench-%: $(READY) ## a benchmark: capture, latency, bridge, export
+bench-%: $(READY) ## a benchmark: capture, latency, bridge, export, verify
 	@$(BIN)/python -m tests.benchmarks.$* $(ARGS)
 
 generate: $(READY) ## write the generated files again (entity map, JSON Schemas, AsyncAPI, pages)

@@ -232,10 +232,10 @@ def _write(
     connection: Connection, shape: Shape, differences: Iterable[Difference], how: Mapping[str, _Statement]
 ) -> int:
     """Write in batches; in each, rows are first deleted, then changed, then inserted."""
-    names = [sql.Identifier(name) for name in shape.names]
-    here = sql.SQL(" AND ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in shape.primary_key)
+    names = [_bare(name) for name in shape.names]
+    here = sql.SQL(" AND ").join(sql.SQL("{} = %s").format(_bare(name)) for name in shape.primary_key)
     parts = {
-        "table": _raw(shape.full),
+        "table": _raw(shape.full.replace("%", "%%")),
         "columns": sql.SQL(", ").join(names),
         "values": sql.SQL(", ").join([sql.Placeholder()] * len(names)),
         "assignments": sql.SQL(", ").join(sql.SQL("{} = %s").format(name) for name in names),
@@ -280,6 +280,11 @@ def _sql(name: str) -> sql.SQL:
 def _raw(full: str) -> sql.SQL:
     """A name that PostgreSQL has quoted itself."""
     return sql.SQL(full)  # from the catalogue, never from a digest
+
+
+def _bare(name: str) -> sql.SQL:
+    """A column in a statement that has parameters."""
+    return _raw(sql.Identifier(name).as_string().replace("%", "%%"))
 
 
 def _column(name: str) -> sql.Composed:
