@@ -57,8 +57,9 @@ def verify(
     from workers.replication.verify.service import Options, compare, compare_with_master
 
     with runtime(redis=False) as parts:
-        if parts.settings.replication_type == "RT_MASTER":
-            raise UsageError("REPLICATION_TYPE is RT_MASTER: it is a mirror that is compared with its master.")
+        kind = parts.settings.replication_type
+        if kind != "RT_MIRROR":
+            raise UsageError(f"REPLICATION_TYPE is {kind}: only a mirror (RT_MIRROR) is compared with its master.")
         master = master_url or _configured(parts)
         if digest is not None and master_url is None:
             master = None

@@ -85,7 +85,10 @@ def test_a_mirror_is_proved_right_and_its_damage_found_and_repaired(mirror: Mirr
 
 
 def test_what_is_no_digest_and_what_is_no_mirror_is_refused(mirror: Mirror) -> None:
-    assert mirror.run("verify", REPLICATION_TYPE="RT_MASTER").code == 2
+    for kind in ("RT_MASTER", "RT_STANDALONE"):
+        refused = mirror.run("verify", REPLICATION_TYPE=kind)
+        assert refused.code == 2
+        assert f"REPLICATION_TYPE is {kind}: only a mirror (RT_MIRROR)" in refused.err
     (mirror.store / "digest-100.json").write_text('{"sequence": 100}')
     done = mirror.run("verify")
     assert done.code == 1
