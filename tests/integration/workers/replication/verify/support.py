@@ -149,3 +149,23 @@ def make_pair(master_url: str, mirror_url: str) -> Iterator[Pair]:
         begin_at(master)
         begin_at(mirror)
         yield Pair(master_url, mirror_url, master, mirror)
+
+
+# A table with a column of each type that MusicBrainz has, and some more.
+EVERY_TYPE = """
+CREATE TYPE musicbrainz.presence AS ENUM ('absent', 'present');
+CREATE TABLE musicbrainz.thing (
+    id integer PRIMARY KEY, gid uuid, place point, box cube, numbers integer[], words text[], letter "char",
+    code char(4), small smallint, big bigint, flag boolean, day date, hour time, moment timestamptz, span interval,
+    kind musicbrainz.presence,
+    about jsonb, raw bytea, ratio double precision, amount numeric, name varchar(30)
+);
+INSERT INTO musicbrainz.thing
+SELECT i, md5(i::text)::uuid, point(0.1 * i, -1e-300), cube(ARRAY[0.1 * i, 1.0 / 3]), ARRAY[i, NULL], ARRAY['a"b', 'ä'],
+    chr(65 + i % 26)::"char", 'x', i % 7, 1::bigint << (i % 60), i % 2 = 0, date '2000-02-28' + i, '12:30'::time,
+    timestamptz '2026-03-29 00:30Z' + i * interval '1 hour', i * interval '25 hours', 'present',
+    jsonb_build_object('b', i, 'a', 'ü'), decode(md5(i::text), 'hex'), i / 7.0::float8, i / 7.0::numeric, 'Ünï ' || i
+FROM generate_series(1, 1000) i;
+INSERT INTO musicbrainz.thing (id, letter, ratio, moment, day, place) VALUES
+    (0, '\\351', '-0', 'infinity', '0044-03-15 BC', '(NaN,Infinity)');
+"""

@@ -8,6 +8,7 @@ import pytest
 from events.errors import NotFoundError, UsageError, VersionMismatchError
 from producers.capture.service import install
 from tests.integration.workers.replication.verify.support import (
+    EVERY_TYPE,
     START,
     Pair,
     apply,
@@ -74,6 +75,24 @@ def test_changes_that_are_in_no_packet_yet_do_not_count(pair: Pair) -> None:
     pair.master.execute("DELETE FROM musicbrainz.place WHERE name = 'P'")
     assert different(pair.published()) == []
     assert different(pair.with_master()) == []
+
+
+def test_changes_of_any_type_are_taken_back_exactly(pair: Pair) -> None:
+    for connection in (pair.master, pair.mirror):
+        connection.execute(EVERY_TYPE)
+    install(pair.master_url)
+    with connect(pair.master_url) as other:
+        other.execute("SET TimeZone = 'Asia/Kolkata'; SET DateStyle = 'SQL, DMY'; SET bytea_output = 'escape'")
+        other.execute(
+            "UPDATE musicbrainz.thing SET id = -id, place = place * point(3, 1), box = cube_enlarge(box, 0.1, 3), "
+            "ratio = ratio * 1.1, moment = moment + interval '1.000001 s', raw = sha256(raw), kind = 'absent', "
+            "amount = amount / 3, numbers = numbers || 7, about = about || '{\"c\": 1e400}', day = day + 1 "
+            "WHERE id % 3 = 0"
+        )
+        other.execute("DELETE FROM musicbrainz.thing WHERE id % 3 = 1")
+        other.execute("UPDATE musicbrainz.thing SET name = name || E'\\u0001\\\\\\t\"'")
+    assert different(pair.published()) == []
+    assert different(pair.with_master(tables=["thing"])) == []
 
 
 def test_digests_are_exact_while_others_write(pair: Pair) -> None:
