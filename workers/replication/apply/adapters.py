@@ -8,11 +8,11 @@ import psycopg
 from psycopg.rows import tuple_row
 
 from events.sql import queries
+from events.tables import SCHEMAS
 from workers.replication.apply.core import NULL, Change, Codec, Column, Table, Work
 
 Connection = psycopg.Connection[Any]
 
-SCHEMAS = ("musicbrainz", "cover_art_archive", "event_art_archive", "documentation", "statistics", "wikidocs")
 # What JSON may write in other ways than Python would write it back.
 _EXACT = frozenset({"numeric", "float4", "float8", "money"})
 _PIECE = 1 << 18

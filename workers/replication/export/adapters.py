@@ -11,7 +11,8 @@ from psycopg.conninfo import make_conninfo
 from events.errors import MbeventsError, UsageError
 from events.locks import EXPORT_KEY
 from events.sql import queries
-from workers.replication.export.core import STRIPPED, Built, Cut, File, Outlook, Published, Shape
+from events.tables import NOT_IN_PACKETS
+from workers.replication.export.core import Built, Cut, File, Outlook, Published, Shape
 
 # Lines that are handed on at a time: enough to be quick, few enough to be nothing in memory.
 _LINES = 500
@@ -58,7 +59,7 @@ class PostgresOutbox:
 
     def outlook(self) -> Outlook:
         """See `Exporter.outlook`: of all that is committed, for an export begins by having it ticked."""
-        row = self._connection.execute(self._sql["outlook"], {"stripped": list(STRIPPED)}).fetchone()
+        row = self._connection.execute(self._sql["outlook"], {"stripped": list(NOT_IN_PACKETS)}).fetchone()
         assert row is not None
         return Outlook(*row)
 
@@ -99,7 +100,7 @@ class PostgresOutbox:
         row = self._connection.execute(self._sql["ticked"]).fetchone()
         if row is None:
             raise UsageError("The bridge was never installed here. Run `mbevents db install`.")
-        return {"until": row[0], "running": row[1], "stripped": list(STRIPPED)}
+        return {"until": row[0], "running": row[1], "stripped": list(NOT_IN_PACKETS)}
 
     def _value(self, query: str, parameters: Mapping[str, Any]) -> Any:
         row = self._connection.execute(self._sql[query], parameters).fetchone()
@@ -121,7 +122,7 @@ class PostgresRows:
         self._connection = connection
         self._sql = queries("workers.replication.export")
         bounds: dict[str, Any] = {"until": cut.until, "running": list(cut.running), "tick": cut.tick}
-        bounds["stripped"] = list(STRIPPED)
+        bounds["stripped"] = list(NOT_IN_PACKETS)
         execute = connection.execute
         # The order is made of narrow rows; then each wide one is looked up, instead of all of them being sorted.
         execute("SET LOCAL work_mem = '64MB'")

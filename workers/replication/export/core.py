@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-# Captured, but never sent: an editor is nobody's business, and mirrors make the other by themselves.
-STRIPPED = ("musicbrainz.editor", "musicbrainz.recording_first_release_date")
 CONTROL = "musicbrainz.replication_control"
 
 
