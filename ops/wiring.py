@@ -270,6 +270,7 @@ class Runtime:
         from workers.replication.export.service import Exporter
         from workers.replication.export.signing import Gpg
         from workers.replication.store.service import retain
+        from workers.replication.verify.service import publish_digest
 
         found = self.settings
         if found.replication_type != "RT_MASTER":
@@ -278,12 +279,20 @@ class Runtime:
                 "Set it to RT_MASTER if this database is where changes begin, for the bridge too."
             )
         days, count = found.packet_retention_days, found.packet_retention_count
+        spool = found.mbevents_home.absolute() / "export" / database_name(self.database_url)
+
+        def prove(sequence: int) -> None:
+            every = found.replication_digest_interval
+            if every and sequence % every == 0:
+                publish_digest(self.connection, self.packet_store, spool.with_suffix(".digest"), sequence)
+
         return Exporter(
             partial(opened, self.database_url),
             self.packet_store,
-            found.mbevents_home.absolute() / "export" / database_name(self.database_url),
+            spool,
             signer=None if found.gpg_sign_key is None else Gpg(found.gpg_sign_key),
             ready=lambda: tick(self),
+            prove=prove,
             tidy=lambda: retain(self.packet_store, now=datetime.now(UTC), days=days, count=count),
             telemetry=self.telemetry,
         )

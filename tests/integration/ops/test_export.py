@@ -16,6 +16,9 @@ from ops.wiring import Runtime, open_runtime
 from tests.integration.ops.conftest import rename
 from tests.integration.workers.replication.export.conftest import begin
 from tests.waiting import wait_for
+from workers.replication.verify import service as verify
+from workers.replication.verify.adapters import MovedOnError
+from workers.replication.verify.service import read_digest
 
 
 @pytest.fixture
@@ -99,6 +102,34 @@ def test_an_export_that_fails_is_counted_and_leaves_no_dead_letter(
     master.scheduler._jobs[0].send()
     run_worker(master.worker_broker, threads=2, stop=threading.Event(), drain=True)
     assert master.packet_store.stat("replication-1-v2.tar.bz2") is not None
+
+
+def test_digests_are_published_at_their_interval(settings: Settings, tmp_path: Path) -> None:
+    changed = {"replication_type": "RT_MASTER", "mbevents_home": tmp_path, "replication_digest_interval": 2}
+    with open_runtime(settings.model_copy(update=changed)) as master:
+        begin(master.database_url)
+        for _ in range(2):
+            rename(master)
+            master.exporter.export()
+        names = {stored.name for stored in master.packet_store.list()}
+        assert {name for name in names if name.startswith("digest")} == {"digest-2.json"}
+        digest = read_digest(master.packet_store.read("digest-2.json"), "digest-2.json")
+        assert (digest.sequence, digest.tables["musicbrainz.artist"].count > 0) == (2, True)
+
+
+def test_a_digest_that_fails_keeps_no_packet_back(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MovedOnError("no")
+
+    monkeypatch.setattr(verify, "publish_digest", fail)
+    changed = {"replication_type": "RT_MASTER", "mbevents_home": tmp_path, "replication_digest_interval": 1}
+    with open_runtime(settings.model_copy(update=changed)) as master:
+        begin(master.database_url)
+        rename(master)
+        assert [published.sequence for published in master.exporter.export()] == [1]
+        assert master.exporter.export() == []
 
 
 @pytest.mark.parametrize("kind", ["RT_STANDALONE", "RT_MIRROR"])

@@ -46,7 +46,8 @@ class Exporter:
     """Exports what is pending. `spool` is a folder of its own, with space for two packets and all their rows.
 
     `ready` is called first: it waits until what is committed is in the event log, as only that is exported. `tidy` is
-    called last: packets that have had their time leave the store.
+    called last: packets that have had their time leave the store. `prove` is called with the sequence of each packet
+    that is out, while the master is there and no further; what it raises is told, and keeps no packet back.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Exporter:
         *,
         signer: Signer | None = None,
         ready: Callable[[], None] = lambda: None,
+        prove: Callable[[int], object] = lambda _: None,
         tidy: Callable[[], object] = lambda: None,
         threads: int = 2,
         telemetry: Telemetry | None = None,
@@ -66,6 +68,7 @@ class Exporter:
         self._spool = spool
         self._signer = signer
         self._ready = ready
+        self._prove = prove
         self._tidy = tidy
         self._threads = threads
         self._telemetry = telemetry or NoTelemetry()
@@ -112,6 +115,10 @@ class Exporter:
         self._telemetry.count("mbevents_exported_changes_total", published.changes)
         self._telemetry.observe("mbevents_export_seconds", time.perf_counter() - began)
         log.info("packet_published", sequence=cut.sequence, changes=published.changes)
+        try:
+            self._prove(cut.sequence)
+        except Exception:
+            log.exception("digest_failed", sequence=cut.sequence)
         return published
 
     def _files(self, outbox: Outbox, cut: Cut) -> tuple[File, ...]:

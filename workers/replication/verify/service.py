@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any, TypeVar
 
 import psycopg
@@ -15,6 +16,8 @@ from pydantic import ValidationError
 from events.errors import MbeventsError, NotFoundError, UsageError, VersionMismatchError
 from events.tables import NOT_IN_PACKETS
 from schemas.replication import Digest, TableDigest
+from workers.replication.packet.names import digest_name
+from workers.replication.store import PacketStore
 from workers.replication.verify import adapters
 from workers.replication.verify.adapters import MovedOnError, Progress, Snapshot
 from workers.replication.verify.core import (
@@ -135,6 +138,17 @@ def make_digest(
         if master.sequence != n:
             raise MovedOnError(f"There is no digest of packet {n}: the {master.name} is at packet {master.sequence}.")
         return _digest(master, list(master.shapes().values()), progress)
+
+
+def publish_digest(connect: Connect, store: PacketStore, spool: Path, n: int) -> None:
+    """Put the digest of packet `n` beside it; two connections share the work. Raises as make_digest, and the store."""
+    with connect() as connection, connect() as other:
+        digest = make_digest(connection, n, others=[other])
+    path = spool / digest_name(n)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(digest.model_dump_json(), encoding="utf-8")
+    store.put(path.name, path)
+    path.unlink()
 
 
 def read_digest(pieces: Iterable[bytes], name: str) -> Digest:
