@@ -98,7 +98,7 @@ def test_reading_ahead_gives_the_items_and_then_the_error() -> None:
         yield from range(5)
         raise ValueError("here")
 
-    got = []
+    got: list[int] = []
     with pytest.raises(ValueError, match="here"):
         got.extend(ahead(items(), depth=2))
     assert got == [0, 1, 2, 3, 4]
