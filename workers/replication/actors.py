@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import dramatiq
+import psycopg
 import structlog
 
 from events.errors import MbeventsError
@@ -32,10 +33,10 @@ def register(broker: Any, exporter: Callable[[], Exporter], telemetry: Failures)
             exporter().export()
         except ExportRunsError:
             log.info("export_runs_already")
-        except MbeventsError as error:
+        except (MbeventsError, psycopg.OperationalError, OSError) as error:
             # The next interval is the next try, and goes on where this one stopped: a dead letter each time would only
             # be in the way.
             telemetry.count("mbevents_export_failures_total")
-            log.error("export_failed", error=str(error))  # noqa: TRY400 (its text says what to do)
+            log.error("export_failed", error=str(error))  # noqa: TRY400 (ours say what to do)
 
     dramatiq.actor(export, actor_name=EXPORT, queue_name=QUEUE, broker=broker, idempotent=True, max_retries=0)

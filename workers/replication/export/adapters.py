@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 import psycopg
+import structlog
 from psycopg.conninfo import make_conninfo
 
 from events.errors import MbeventsError, UsageError
@@ -13,6 +14,8 @@ from events.locks import EXPORT_KEY
 from events.sql import queries
 from events.tables import NOT_IN_PACKETS
 from workers.replication.export.core import Built, Cut, File, Outlook, Published, Shape
+
+log = structlog.get_logger(__name__)
 
 # Lines that are handed on at a time: enough to be quick, few enough to be nothing in memory.
 _LINES = 500
@@ -51,6 +54,7 @@ class PostgresOutbox:
                 self._connection.execute(self._sql["discard_times"], bounds)
                 self._connection.execute(self._sql["begin_replication"])
                 self._connection.execute(self._sql["forget_own"])
+                log.warning("replication_begins", sequence=0)
                 return None
             if not self._value("pending", bounds):
                 return None

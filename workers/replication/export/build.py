@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
@@ -36,12 +36,14 @@ class Rows(Protocol):
         ...
 
 
-def build(cut: Cut, rows: Rows, folder: Path, *, threads: int) -> Built:
+def build(cut: Cut, opened: AbstractContextManager[Rows], folder: Path, *, threads: int) -> Built:
     """Writes both files into an empty folder."""
-    shapes = rows.shapes()
-    large, tables = _spool(cut, rows, shapes, folder)
-    # The UPDATE of replication_control is a transaction of its own.
-    content = _Content(cut, rows.transactions + 1, tables)
+    with opened as rows:
+        # Open for as long as it takes to read, not to compress: it holds back vacuum.
+        shapes = rows.shapes()
+        large, tables = _spool(cut, rows, shapes, folder)
+        # The UPDATE of replication_control is a transaction of its own.
+        content = _Content(cut, rows.transactions + 1, tables)
     with ThreadPoolExecutor(1, "packet") as beside:
         # To compress is most of the work, and leaves the interpreter to who writes version 1 meanwhile.
         second = beside.submit(_write, content, 2, large, folder, threads)
@@ -94,8 +96,8 @@ def _transcribe(cut: Cut, path: Path, shapes: Mapping[str, Shape], folder: Path)
 @contextmanager
 def _spooled(folder: Path, members: Iterable[str]) -> Iterator[dict[str, Spooled]]:
     """Files for members, closed in the end."""
-    with ExitStack() as opened:
-        yield {name: opened.enter_context(closing(Spooled(folder / name.replace("/", ".")))) for name in members}
+    with ExitStack() as files:
+        yield {name: files.enter_context(closing(Spooled(folder / name.replace("/", ".")))) for name in members}
 
 
 def _control(cut: Cut) -> bytes:

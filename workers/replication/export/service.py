@@ -127,8 +127,7 @@ class Exporter:
             return cut.files
         for path in self._spool.iterdir():
             path.unlink()
-        with outbox.rows(cut) as rows:
-            built = build(cut, rows, self._spool, threads=self._threads)
+        built = build(cut, outbox.rows(cut), self._spool, threads=self._threads)
         if cut.files and cut.files != built.files:
             # Of a newer release, or a table's key has changed meanwhile: the same changes all the same.
             log.warning("packet_is_not_as_before", sequence=cut.sequence)
