@@ -18,6 +18,7 @@ from tests.integration.workers.replication.export.support import Master, read_ro
 from workers.replication.export.adapters import opened
 from workers.replication.export.service import ExportRunsError
 from workers.replication.packet import copytext, names, v1
+from workers.replication.packet.archive import PacketReader
 
 
 def test_a_change_is_in_the_next_packet_and_off_the_database(master: Master) -> None:
@@ -286,3 +287,12 @@ def test_a_row_with_everything_that_must_be_escaped_comes_through_both_versions(
     data = copytext.decode(master.members(1, 1)[names.DBMIRROR_PENDINGDATA].splitlines()[1])[2]
     assert data is not None
     assert v1.decode(data)["name"] == name.encode()
+
+
+def test_our_own_reader_takes_both_versions(master: Master) -> None:
+    master.rename(master.artists(1)[0])
+    master.export()
+    for version in (1, 2):
+        chunks = master.store.read(names.packet_name(1, version))
+        with PacketReader(chunks) as reader:
+            assert {member.name: member.read() for member in reader} == master.members(1, version)

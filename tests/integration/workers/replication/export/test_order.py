@@ -1,9 +1,10 @@
 """Whatever order transactions had, every reader applies a packet's in the order in which they were committed."""
 
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack, suppress
 from itertools import groupby, pairwise
 from operator import attrgetter
-from pathlib import Path
+from random import Random
 from typing import Any
 
 import psycopg
@@ -11,6 +12,8 @@ import pytest
 from psycopg import sql
 
 from tests.integration.workers.replication.export.support import RENAME, Master, Row
+from workers.replication.export.core import CONTROL
+from workers.replication.packet import names
 
 Reader = Callable[[list[Row]], Iterable[list[Row]]]
 
@@ -74,7 +77,7 @@ def test_where_the_numbers_contradict_the_ticks_both_are_given_out_anew(master: 
     # The same numbers as before, but for those of the last change.
     assert rows[1].seqid == numbers[0]
     assert rows[0].seqid < rows[1].seqid
-    times = [line.split(b"\t") for line in master.members(1)["mbdump/pending_ts"].splitlines()]
+    times = [line.split(b"\t") for line in master.members(1)[names.PENDING_TS].splitlines()]
     assert [int(line[0]) for line in times] == [row.xid for row in rows]
     # The time of a transaction stays its own.
     assert times[0][1] > times[1][1]
@@ -107,7 +110,7 @@ def test_a_transaction_that_outlives_a_packet_is_in_the_next(master: Master) -> 
 
 @pytest.mark.parametrize("reader", READERS)
 def test_a_swap_of_unique_values_over_two_transactions_is_applied_by_every_reader(
-    captured: str, clone: Callable[[str], str], captured_template: str, tmp_path: Path, master: Master, reader: Reader
+    captured: str, clone: Callable[[str], str], captured_template: str, master: Master, reader: Reader
 ) -> None:
     mirror = clone(captured_template)
     release, (low, high) = discs(master)
@@ -126,7 +129,7 @@ def test_a_swap_of_unique_values_over_two_transactions_is_applied_by_every_reade
     (published,) = master.export()
     rows = master.rows(published.sequence)
     agreed(rows)
-    apply(mirror, reader([row for row in rows if row.table != "musicbrainz.replication_control"]))
+    apply(mirror, reader([row for row in rows if row.table != CONTROL]), keys_of(master.members(published.sequence)))
     assert positions(mirror, release) == positions(captured, release) == {low: 102, high: 103}
 
 
@@ -145,19 +148,85 @@ def positions(url: str, release: int) -> dict[int, int]:
         return dict(connection.execute("SELECT id, position FROM medium WHERE release = %s", (release,)).fetchall())
 
 
-def apply(url: str, transactions: Iterable[list[Row]]) -> None:
-    """Updates, a transaction each, as a simple mirror would."""
+def test_any_history_is_applied_by_every_reader(
+    captured: str, clone: Callable[[str], str], captured_template: str, master: Master
+) -> None:
+    mirrors = {reader: clone(captured_template) for reader in READERS}
+    random = Random(3)
+    artists = master.artists(6)
+    packets = 0
+    with ExitStack() as closing:
+        editors = [closing.enter_context(psycopg.connect(captured)) for _ in range(4)]
+        for step in range(250):
+            editor, artist = random.choice(editors), random.choice(artists)
+            action = random.choices(["change", "commit", "roll back", "tick", "export"], [10, 5, 1, 2, 0.3])[0]
+            if action == "change":
+                change(editor, artist, step, random)
+            elif action == "commit":
+                editor.commit()
+            elif action == "roll back":
+                editor.rollback()
+            else:
+                master.bridge.drain()
+                packets += len(master.exporter().export()) if action == "export" else 0
+        for editor in editors:
+            editor.commit()
+    packets += len(master.export())
+    assert packets >= 4
+    for number in range(1, packets + 1):
+        rows, keys = master.rows(number), keys_of(master.members(number))
+        agreed(rows)
+        for reader, mirror in mirrors.items():
+            apply(mirror, reader([row for row in rows if row.table != CONTROL]), keys)
+    for mirror in mirrors.values():
+        assert content(mirror) == content(captured)
+    assert master.left() == (0, 0, 0)
+
+
+def change(editor: "psycopg.Connection[Any]", artist: int, step: int, random: Random) -> None:
+    """A change of one artist, unless another transaction is at it."""
+    with suppress(psycopg.errors.LockNotAvailable), editor.transaction():
+        editor.execute("SELECT FROM artist WHERE id = %s FOR UPDATE NOWAIT", (artist,))
+        ipi = f"{random.randrange(4):011}"
+        if random.random() < 0.5:
+            editor.execute("UPDATE artist SET comment = %s WHERE id = %s", (f"step {step}", artist))
+        elif editor.execute("DELETE FROM artist_ipi WHERE artist = %s AND ipi = %s", (artist, ipi)).rowcount == 0:
+            editor.execute("INSERT INTO artist_ipi (artist, ipi) VALUES (%s, %s)", (artist, ipi))
+
+
+def content(url: str) -> tuple[list[Any], list[Any]]:
+    with psycopg.connect(url) as connection:
+        return (
+            connection.execute("SELECT id, name, comment FROM artist ORDER BY id").fetchall(),
+            connection.execute("SELECT artist, ipi, edits_pending FROM artist_ipi ORDER BY artist, ipi").fetchall(),
+        )
+
+
+def keys_of(members: dict[str, bytes]) -> dict[str, list[str]]:
+    lines = [line.decode().split("\t") for line in members[names.PENDING_KEYS].splitlines()]
+    return {table: keys.strip("{}").split(",") for table, keys in lines}
+
+
+def apply(url: str, transactions: Iterable[list[Row]], keys: dict[str, list[str]]) -> None:
+    """One after the other, a row at a time, as a simple mirror would."""
     with psycopg.connect(url, autocommit=True) as connection:
         for transaction in transactions:
             with connection.transaction():
                 connection.execute("SET CONSTRAINTS ALL DEFERRED")
                 for row in transaction:
-                    assert row.op == "u"
-                    _update(connection, row.table, row.old or {}, row.new or {})
+                    assert connection.execute(*_statement(row, keys[row.table])).rowcount == 1
 
 
-def _update(connection: "psycopg.Connection[Any]", table: str, old: dict[str, Any], new: dict[str, Any]) -> None:
-    changed = {column: value for column, value in new.items() if old[column] != value}
-    values = sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(column)) for column in changed)
-    statement = sql.SQL("UPDATE {} SET {} WHERE id = %s").format(sql.Identifier(*table.split(".")), values)
-    assert connection.execute(statement, [*changed.values(), old["id"]]).rowcount == 1
+def _statement(row: Row, keys: list[str]) -> tuple[sql.Composed, list[Any]]:
+    table = sql.Identifier(*row.table.split("."))
+    old, new = row.old or {}, row.new or {}
+    where = sql.SQL(" AND ").join(sql.SQL("{} = %s").format(sql.Identifier(key)) for key in keys)
+    key = [old.get(column) for column in keys]
+    if row.op == "d":
+        return sql.SQL("DELETE FROM {} WHERE {}").format(table, where), key
+    columns = sql.SQL(", ").join(map(sql.Identifier, new))
+    if row.op == "i":
+        values = sql.SQL(", ").join([sql.Placeholder()] * len(new))
+        return sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(table, columns, values), [*new.values()]
+    values = sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(column)) for column in new)
+    return sql.SQL("UPDATE {} SET {} WHERE {}").format(table, values, where), [*new.values(), *key]
