@@ -41,7 +41,7 @@ def up() -> None:
         names = ["bridge", "worker", "web", *scheduled]
         children = [Child(name, [sys.executable, "-m", "ops.cli", name]) for name in names]
         threading.Thread(target=_tell_when_ready, args=(parts, service.stop), daemon=True).start()
-        hopeless = Supervisor(children).run(service.stop, {**os.environ, PORTS: "2"})
+        hopeless = Supervisor(children).run(service.stop, {**os.environ, PORTS: "3"})
         say("Stopped.")
         raise typer.Exit(service.exit_code if hopeless is None else hopeless)
 
