@@ -128,15 +128,14 @@ class PostgresRows:
         bounds: dict[str, Any] = {"until": cut.until, "running": list(cut.running), "tick": cut.tick}
         bounds["stripped"] = list(NOT_IN_PACKETS)
         execute = connection.execute
-        # The order is made of narrow rows; then each wide one is looked up, instead of all of them being sorted.
         execute("SET LOCAL work_mem = '64MB'")
-        execute("SET LOCAL enable_hashjoin = on")
         execute(self._sql["make_tables"])
         execute(self._sql["order_transactions"], bounds)
         execute(self._sql["order_rows"], bounds)
         if self._value("contradicted"):
             execute(self._sql["renumber_rows"])
         self.transactions: int = self._value("counted")
+        # The order is made of narrow rows; then each wide one is looked up, instead of all of them being sorted.
         execute("SET LOCAL enable_hashjoin = off")
         execute("SET LOCAL enable_mergejoin = off")
 
