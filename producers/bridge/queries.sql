@@ -5,7 +5,11 @@ SELECT to_regclass('dbmirror2.pending_data') IS NOT NULL, to_regclass('mbevents.
        EXISTS (
            SELECT FROM pg_proc
            WHERE oid = to_regproc('dbmirror2.recordchange') AND position('mbevents.captured' IN prosrc) = 0
-       );
+       ),
+       to_regclass('mbevents.packet') IS NOT NULL;
+
+-- name: exports
+SELECT EXISTS (SELECT FROM mbevents.packet);
 
 -- name: state
 SELECT state FROM mbevents.tick;

@@ -13,7 +13,7 @@ import psycopg
 import structlog
 from psycopg.conninfo import make_conninfo
 
-from events.errors import MbeventsError, UnreachableError
+from events.errors import MbeventsError, UnreachableError, UsageError
 from events.locks import AWAKE_KEY, LEADER_KEY
 from events.log import service as event_log
 from events.sql import queries
@@ -273,14 +273,26 @@ class _Session:
     def _sources(self) -> list[Source]:
         row = self._connection.execute(self._sql["sources"]).fetchone()
         assert row is not None
-        pending, outbox, tick, foreign = row
+        pending, outbox, tick, foreign, packets = row
         self._foreign = bool(foreign)
         if not tick or (not self._mirror and not (pending and outbox)):
             raise NotInstalledError(
                 f"Database {self._connection.info.dbname} has no event log or no capture. Run `mbevents db install`."
             )
+        if packets and self._options.replication_type == "RT_STANDALONE":
+            self._refuse_master()
         # On a mirror the packets' events are written by who applies the packets.
         return [] if self._mirror else ["outbox", "pending"]
+
+    def _refuse_master(self) -> None:
+        """Rows that are trimmed before they are exported would be missing on every mirror, without a word."""
+        row = self._connection.execute(self._sql["exports"]).fetchone()
+        if row and row[0]:
+            raise UsageError(
+                f"Packets are exported from database {self._connection.info.dbname}, and REPLICATION_TYPE is "
+                "RT_STANDALONE: changes would be trimmed before they are exported. Set REPLICATION_TYPE=RT_MASTER for "
+                "every process; if the database is a master no more, first empty the table mbevents.packet."
+            )
 
     # One turn
 

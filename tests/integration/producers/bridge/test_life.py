@@ -8,7 +8,7 @@ from importlib.resources import files
 import psycopg
 import pytest
 
-from events.errors import MbeventsError
+from events.errors import MbeventsError, UsageError
 from events.log import service as event_log
 from events.telemetry import NoTelemetry
 from producers.bridge import service
@@ -252,3 +252,20 @@ def test_its_schema_is_installed_again_without_harm(editor: psycopg.Connection) 
     before = editor.execute("SELECT state FROM mbevents.tick").fetchall()
     editor.execute(files("producers.bridge").joinpath("schema.sql").read_bytes())
     assert editor.execute("SELECT state FROM mbevents.tick").fetchall() == before
+
+
+def test_a_database_that_exports_is_not_trimmed_by_a_bridge_that_takes_it_for_standalone(
+    bridge: MakeBridge, editor: psycopg.Connection
+) -> None:
+    editor.execute(RENAME, (some_artists(editor, 1)[0],))
+    editor.execute(
+        "INSERT INTO mbevents.packet (sequence, state, schema_sequence, exported_at, until, running, tick, "
+        "first_position, last_position, control_seqid, control_xid, control_old, control_new) "
+        "VALUES (1, 'published', 31, now(), 1, '{}', 1, 0, 0, 1, 1, '{}', '{}')"
+    )
+    with pytest.raises(UsageError, match="Set REPLICATION_TYPE=RT_MASTER"):
+        bridge().drain()
+    with pytest.raises(UsageError, match="Set REPLICATION_TYPE=RT_MASTER"):
+        bridge().run(threading.Event())
+    assert bridge(replication_type="RT_MASTER").drain() == 1
+    assert editor.execute("SELECT count(*) > 0 FROM dbmirror2.pending_data").fetchone() == (True,)
