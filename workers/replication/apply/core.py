@@ -25,6 +25,8 @@ Row = dict[str, Any]
 # How null is written: `%` formats None so, and a column whose text is the same is written with a backslash.
 NULL: Final = "None"
 
+_NO_PLAIN_VALUE: Final = "has an object or list where a plain value belongs"
+
 
 class Change(NamedTuple):
     """One line of a packet. `old` and `new` are JSON objects of the whole row; one of them is None for d and i."""
@@ -98,6 +100,9 @@ class Codec:
         # well: as many as there are columns means that no column is there twice.
         if type(row) is not dict or len(row) != self._columns or data.count(b'":') + data.count(b'" :') != len(row):
             self._check(data)
+        # Mostly they are in a text.
+        if (data.find(b"{", 1) > 0 or b"[" in data) and any(type(value) in (dict, list) for value in row.values()):
+            raise RowError(_NO_PLAIN_VALUE)
         return row  # type: ignore[no-any-return]
 
     def old_row(self, data: bytes) -> Row:
@@ -206,7 +211,7 @@ def _text(raw: bytes, kind: str) -> str | None:
     if first == b"[" and kind in ("array", "json array"):
         return _array(raw, of_json=kind == "json array")
     if first in b"{[":
-        raise RowError("has an object or list where a plain value belongs")
+        raise RowError(_NO_PLAIN_VALUE)
     return raw.decode()
 
 

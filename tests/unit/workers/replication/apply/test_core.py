@@ -78,6 +78,8 @@ def test_texts_that_look_like_something_else_are_texts(text: str) -> None:
         (b'{"id":1,"name":"x","flag":null,"more":1}', "has a column 'more' that the mirror's table has not"),
         (b'{"id":1,"name":"x","flog":null}', "has a column 'flog'"),
         (b"[1,2,3]", "is no JSON object"),
+        (b'{"id":1,"name":{"a":1},"flag":null}', "an object or list where a plain value belongs"),
+        (b'{"id":1,"name":[],"flag":null}', "an object or list where a plain value belongs"),
         (b'{"id":1,', "is no JSON"),
         (b'{"id":1,"name":"\xff","flag":null}', "is no JSON"),
         (b"", "is no JSON"),
