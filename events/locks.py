@@ -11,3 +11,5 @@ LEADER_KEY = _OURS | 2
 EXPORT_KEY = _OURS | 4
 # Held by the one scheduler that sends scheduled work.
 SCHEDULER_KEY = _OURS | 5
+# Held by who applies packets to this mirror.
+SYNC_KEY = _OURS | 6

@@ -26,7 +26,7 @@ from events.sql import queries
 from ops import asyncapi
 from ops.events_page import events_page
 from ops.metrics import metrics_page
-from ops.settings import settings_page
+from ops.settings_page import settings_page
 from ops.stack.schema import SCHEMA_SEQUENCE, build, create_database
 
 ROOT = Path(__file__).resolve().parent.parent

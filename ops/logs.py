@@ -17,7 +17,7 @@ from ops.private import scrubbed_value
 
 EventDict = MutableMapping[str, Any]
 # Theirs are told in full from WARNING on; below, they describe each message or request.
-_FOREIGN = ("dramatiq", "pika", "uvicorn", "asyncio", "psycopg.pool")
+_FOREIGN = ("dramatiq", "pika", "uvicorn", "asyncio", "psycopg.pool", "httpx", "httpcore")
 # They say again at every try that a server is away, several times a second.
 REPEAT_SECONDS = 30.0
 

@@ -21,6 +21,12 @@ def scrubbed(text: str) -> str:
     return _PYDANTIC.sub("input_value=(not told)", text)
 
 
+def described(error: BaseException) -> str:
+    """The first line of an error, as it may be kept and shown."""
+    lines = [line.strip() for line in scrubbed(str(error)).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
 def scrubbed_value(value: Any, depth: int = _DEPTH) -> Any:
     """The same for whatever a log line holds; what is nested without end is cut."""
     if isinstance(value, str):

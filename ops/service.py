@@ -26,12 +26,13 @@ PORTS = "MBEVENTS_METRICS_PORTS"
 
 
 class Service:
-    """One process that runs until `stop` is set."""
+    """One process that runs until `stop` is set; `hurry` is set when it is asked a second time."""
 
     def __init__(self, name: str, settings: Settings) -> None:
         self.name = name
         self.settings = settings
         self.stop = threading.Event()
+        self.hurry = threading.Event()
         self.interrupted = False
         self.registry: CollectorRegistry = metrics.make_registry(version())
         self.telemetry = PrometheusTelemetry(self.registry, on_error=_Teller())
@@ -66,6 +67,8 @@ def running(name: str, settings: Settings) -> Iterator[Service]:
 
     def ask_to_stop(number: int, _frame: FrameType | None) -> None:
         service.interrupted = service.interrupted or number == signal.SIGINT
+        if service.stop.is_set():
+            service.hurry.set()
         service.stop.set()
 
     ending = [signal.SIGTERM, signal.SIGINT]

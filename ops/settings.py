@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSe
 from events.errors import UsageError
 from ops.urls import check_role_url, database_name, hidden, is_loopback, numbered, parsed_listen, redis_base
 from workers.replication.store.core import parsed
+from workers.replication.sync.core import DEFAULT_BASE, listed_tables, parsed_base
 
 ReplicationType = Literal["RT_MASTER", "RT_MIRROR", "RT_STANDALONE"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
@@ -111,6 +112,43 @@ class Settings(BaseSettings):
         ge=1,
         description="Newest packets that stay in the store at least. Unset: as the days say; neither set: all stay.",
     )
+    replication_base_url: str = Field(
+        default=DEFAULT_BASE,
+        description="Feed that a mirror follows: the address before /replication-N-v2.tar.bz2, over https "
+        "(http only to this machine).",
+    )
+    replication_access_token: SecretStr | None = Field(
+        default=None, description="A mirror's token for that feed; sent to no other host. Unset: none is sent."
+    )
+    replication_sync_interval: int = Field(
+        default=60, ge=1, le=86_400, description="Seconds until a mirror that is up to date looks at the feed again."
+    )
+    replication_spool: Path | None = Field(
+        default=None, description="Folder of packets on their way into a mirror (default: `spool` in MBEVENTS_HOME)."
+    )
+    replication_packet_mb: int = Field(
+        default=1024, ge=1, description="Largest packet that a mirror downloads; unpacked it may be 16 times as large."
+    )
+    replication_gpg_key: Path | None = Field(
+        default=None,
+        description="File with the armoured public key that signs the feed's packets; a packet without its good "
+        "signature is refused. Unset: signatures are not looked at.",
+    )
+    replication_ignore_schemas: str | None = Field(
+        default=None, description="Schemas that a mirror leaves as they are, with commas."
+    )
+    replication_ignore_tables: str | None = Field(
+        default=None, description="Tables that it leaves as they are: schema.table, with commas."
+    )
+    replication_keep_tables: str | None = Field(
+        default=None, description="The only tables that it brings up to date. Unset: all that it has."
+    )
+    replication_hooks: Path | None = Field(
+        default=None, description="Folder of executables that are run after each packet, with its number."
+    )
+    replication_hook_seconds: int = Field(
+        default=300, ge=1, le=86_400, description="Seconds after which one of them is killed."
+    )
     replication_digest_interval: int = Field(
         default=0,
         ge=0,
@@ -170,6 +208,17 @@ class Settings(BaseSettings):
     def _store(cls, value: str | None) -> str | None:
         if value is not None:
             parsed(value)
+        return value
+
+    @field_validator("replication_base_url")
+    @classmethod
+    def _feed(cls, value: str) -> str:
+        return parsed_base(value).url
+
+    @field_validator("replication_ignore_tables", "replication_keep_tables")
+    @classmethod
+    def _tables(cls, value: str | None) -> str | None:
+        listed_tables(value)
         return value
 
     @field_validator("metrics_listen")
@@ -290,52 +339,6 @@ def load(environ: Mapping[str, str] | None = None, env_file: Path = Path(".env")
 def is_secret(name: str) -> bool:
     """Whether a setting (by field name) is never shown as it is."""
     return SecretStr in get_args(Settings.model_fields[name].annotation)
-
-
-def settings_page() -> str:
-    """The settings page of the documentation, in Markdown."""
-    lines = [
-        "# Settings",
-        "",
-        "<!-- Written by `make generate` from ops/settings.py. -->",
-        "",
-        "Each is an environment variable, or a line of a file `.env` in the working directory; the environment wins, "
-        "and an empty value counts as none.",
-        "Instead of any `NAME`, `NAME_FILE` may hold the path of a file with the value: for secrets. "
-        "`mbevents config` prints what is in force, secrets hidden, and where each comes from.",
-        "A wrong value, or a name that is nearly that of a Redis setting, is told by every command, which then does "
-        "nothing (exit code 2).",
-        "",
-        "| Name | Default | Values | What it does |",
-        "|---|---|---|---|",
-    ]
-    for name, field in Settings.model_fields.items():
-        default = "" if field.default is None else f"`{field.default}`"
-        text = (field.description or "").replace("|", "\\|")
-        lines.append(f"| `{name.upper()}` | {default} | {_values(name)} | {text} |")
-    lines += [
-        "",
-        "One `REDIS_SERVER` serves all roles, each in its own database: "
-        + ", ".join(f"{role.name.lower()} {role.value}" for role in RedisRole)
-        + ". A role with a URL of its own is served from there. "
-        "The broker and MusicBrainz Server's store must not evict keys (`maxmemory-policy noeviction`).",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _values(name: str) -> str:
-    schema = Settings.model_json_schema(mode="serialization")["properties"][name]
-    options = [schema, *schema.get("anyOf", ())]
-    for each in options:
-        if "enum" in each:
-            return ", ".join(f"`{value}`" for value in each["enum"])
-        if each.get("type") == "integer":
-            least, most = each.get("minimum"), each.get("maximum")
-            return f"number, {least} to {most}" if most is not None else f"number, at least {least}"
-    if is_secret(name):
-        return "secret"
-    return "path" if any(each.get("format") == "path" for each in options) else "text"
 
 
 def _env_file(path: Path) -> Mapping[str, str | None]:

@@ -18,6 +18,8 @@ from ops.settings import RedisRole, Settings
 from ops.urls import database_name
 
 if TYPE_CHECKING:
+    from threading import Event
+
     import redis
     from psycopg_pool import ConnectionPool
 
@@ -31,8 +33,10 @@ if TYPE_CHECKING:
     from producers.bridge.service import Bridge, BridgeOptions
     from producers.schedule.service import Scheduler
     from workers.caches.service import EntityCache, Load
+    from workers.replication.apply.options import OnDivergence
     from workers.replication.export.service import Exporter
     from workers.replication.store import PacketStore
+    from workers.replication.sync.service import Syncer
     from workers.replication.tokens import Doorkeeper, Tokens
 
 Connection = psycopg.Connection[Any]
@@ -318,6 +322,69 @@ class Runtime:
         depth = self.sender.depths().get(actor.queue)
         if depth is None or depth.waiting == 0:
             self.sender.enqueue_many([task_message(None, queue=actor.queue, actor=actor.name, events=[])])
+
+    def syncer(
+        self,
+        *,
+        base_url: str | None,
+        on_divergence: "OnDivergence",
+        stop: "Event",
+        hurry: "Event",
+        say: Progress,
+    ) -> "Syncer":
+        """Raises UsageError where packets do not go."""
+        from functools import partial
+
+        from ops.private import described
+        from ops.version import version
+        from workers.replication.apply.options import ApplyOptions
+        from workers.replication.apply.source import open_source
+        from workers.replication.packet.archive import Limits
+        from workers.replication.sync.core import parsed_base, parsed_filters
+        from workers.replication.sync.fetch import Feed, FeedOptions
+        from workers.replication.sync.service import Syncer, SyncOptions
+        from workers.replication.sync.spool import Spool
+
+        found = self.settings
+        if found.replication_type != "RT_MIRROR":
+            raise UsageError(
+                f"Packets are applied to a mirror only, and REPLICATION_TYPE is {found.replication_type}. "
+                "Set it to RT_MIRROR if nobody edits this database. Nothing was done."
+            )
+        try:
+            base = parsed_base(base_url or found.replication_base_url)
+        except ValueError as error:
+            raise UsageError(f"--base-url is wrong: {error}.") from None
+        token = found.replication_access_token
+        filters = parsed_filters(
+            ignore_schemas=found.replication_ignore_schemas,
+            ignore_tables=found.replication_ignore_tables,
+            keep_tables=found.replication_keep_tables,
+        )
+        most = found.replication_packet_mb << 20
+        spool = Spool(found.replication_spool or found.mbevents_home.absolute() / "spool", base.url)
+        feed = FeedOptions(agent=f"mbevents/{version()}", most_bytes=most, signed=found.replication_gpg_key is not None)
+        options = SyncOptions(
+            apply=ApplyOptions(on_divergence, filters.wanted, self.source),
+            filters=filters,
+            interval=found.replication_sync_interval,
+            open_source=partial(open_source, limits=Limits(total_bytes=16 * most, member_bytes=16 * most)),
+            describe=described,
+            key=found.replication_gpg_key,
+            hooks=found.replication_hooks,
+            hook_seconds=found.replication_hook_seconds,
+        )
+        secret = None if token is None else token.get_secret_value()
+        return Syncer(
+            self.connection,
+            lambda: Feed(base, secret, spool, feed, self.telemetry),
+            spool,
+            options,
+            stop=stop,
+            hurry=hurry,
+            say=say,
+            telemetry=self.telemetry,
+        )
 
     # Bridge and caches
 

@@ -35,3 +35,29 @@ CREATE TABLE IF NOT EXISTS mbevents.packet (
 );
 -- The next one is cut when the last one is out.
 CREATE UNIQUE INDEX IF NOT EXISTS packet_unpublished ON mbevents.packet ((true)) WHERE state <> 'published';
+
+-- Whether a mirror is to stand still, and when it was last seen to have everything. One row.
+-- Written by workers/replication/sync.
+CREATE TABLE IF NOT EXISTS mbevents.replication_state (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    paused boolean NOT NULL DEFAULT false,
+    up_to_date_at timestamptz
+);
+INSERT INTO mbevents.replication_state DEFAULT VALUES ON CONFLICT DO NOTHING;
+
+-- What brought a mirror up to date: a row for each pass that applied a packet or failed, brought up to date after each packet.
+-- One without an end is going on, or was killed. Written by workers/replication/sync, which keeps the newest ones.
+CREATE TABLE IF NOT EXISTS mbevents.sync_run (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    started_at timestamptz NOT NULL DEFAULT now(),
+    ended_at timestamptz,
+    from_sequence bigint,
+    to_sequence bigint,
+    packets integer NOT NULL DEFAULT 0,
+    changes bigint NOT NULL DEFAULT 0,
+    -- Packets that were applied one by one; rows that were not what a packet says they were.
+    one_by_one integer NOT NULL DEFAULT 0,
+    diverged bigint NOT NULL DEFAULT 0,
+    -- For people; without anything secret.
+    error text
+);

@@ -6,6 +6,7 @@ from pathlib import Path
 from workers.replication.apply import reading
 from workers.replication.apply.core import Change
 from workers.replication.apply.legacy import LegacyReader
+from workers.replication.apply.manifest import ManifestCheck
 from workers.replication.packet import names
 from workers.replication.packet.archive import Limits, Member, PacketReader, lines
 from workers.replication.packet.errors import PacketError
@@ -26,6 +27,7 @@ class PacketSource:
         self.number = -1
         self.schema_sequence = -1
         self.timestamp = ""
+        self._version = _VERSION
         self.keys: Mapping[str, tuple[str, ...]] = {}
         self.times: Sequence[bytes] = ()
         self.transactions: int | None = None
@@ -44,12 +46,14 @@ class PacketSource:
             raise PacketError(f"has no {missing}", packet=self.name)
 
     def changes(self) -> Iterator[list[Change]]:
-        """All changes, from the beginning. Raises PacketError."""
+        """All changes, from the beginning. Raises PacketError, at the end too: until then nothing is certain."""
+        if self._version != _VERSION:
+            raise PacketError(f"is of dbmirror version {self._version}; {_VERSION} is known", packet=self.name)
         self.keys, self.transactions = {}, None
         times: list[bytes] = []
         legacy = LegacyReader()
         with self._reader() as reader:
-            for member in reader:
+            for member in self._checked(reader):
                 try:
                     if member.name == names.PENDING_DATA:
                         yield from reading.changes(lines(member.blocks))
@@ -74,8 +78,15 @@ class PacketSource:
             self.schema_sequence = self._number(member)
         elif member.name == names.TIMESTAMP:
             self.timestamp = member.read().decode("utf-8", "replace").strip()
-        elif member.name == names.DBMIRROR_VERSION and (version := self._number(member)) != _VERSION:
-            raise PacketError(f"is of dbmirror version {version}; {_VERSION} is known", packet=self.name)
+        elif member.name == names.DBMIRROR_VERSION:
+            # Told later: of a newer schema it is the schema that somebody has to do something about.
+            self._version = self._number(member)
+
+    def _checked(self, reader: PacketReader) -> Iterator[Member]:
+        check = ManifestCheck(self.name)
+        for member in reader:
+            yield from check.seen(member)
+        check.finish(self.number, self.schema_sequence)
 
     def _number(self, member: Member) -> int:
         text = member.read().strip()

@@ -1,0 +1,52 @@
+"""Executables of the operator's, run after each packet."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from events.errors import UsageError
+
+# A hook is none that has to know it.
+_SECRETS = ("REPLICATION_ACCESS_TOKEN", "REPLICATION_ACCESS_TOKEN_FILE")
+
+
+def run_hooks(folder: Path, number: int, *, seconds: float) -> list[str]:
+    """Run every executable file of a folder, by name; what went wrong, in words. Raises UsageError."""
+    return [told for path in _hooks(folder) if (told := _run(path, number, seconds)) is not None]
+
+
+def _hooks(folder: Path) -> Sequence[Path]:
+    try:
+        found = sorted(folder.iterdir(), key=lambda path: path.name)
+    except OSError as error:
+        raise UsageError(f"REPLICATION_HOOKS: the folder {folder} cannot be read: {error.strerror}.") from None
+    return [path for path in found if path.is_file() and os.access(path, os.X_OK) and not path.name.startswith(".")]
+
+
+def _run(path: Path, number: int, seconds: float) -> str | None:
+    environment = {name: value for name, value in os.environ.items() if name not in _SECRETS}
+    try:
+        process = subprocess.Popen(
+            [str(path.absolute()), str(number)],
+            env={**environment, "REPLICATION_SEQUENCE": str(number)},
+            stdin=subprocess.DEVNULL,
+            # Our own output is data.
+            stdout=2,
+            # Ctrl-C is for us, who let it finish.
+            start_new_session=True,
+        )
+    except OSError as error:
+        return f"The hook {path.name} could not be run: {error.strerror}."
+    began = time.monotonic()
+    try:
+        code = process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return f"The hook {path.name} was killed: it did not end within {time.monotonic() - began:.0f} s."
+    return None if code == 0 else f"The hook {path.name} failed with exit code {code}."

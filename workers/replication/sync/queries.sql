@@ -1,0 +1,41 @@
+-- name: installed
+SELECT to_regclass('mbevents.event') IS NOT NULL AND to_regclass('mbevents.sync_run') IS NOT NULL
+    AND to_regclass('mbevents.replication_state') IS NOT NULL;
+
+-- name: prepare
+-- When we are killed the server notices, rolls back, and lets the next one begin.
+SELECT set_config('client_connection_check_interval', '1s', false);
+
+-- name: claim
+SELECT pg_try_advisory_lock(%(key)s);
+
+-- name: sequence
+SELECT current_replication_sequence FROM musicbrainz.replication_control;
+
+-- name: lag
+-- Seconds since the master exported what is here.
+SELECT extract(epoch FROM clock_timestamp() - last_replication_date)::float8 FROM musicbrainz.replication_control;
+
+-- name: paused
+SELECT paused FROM mbevents.replication_state;
+
+-- name: pause
+UPDATE mbevents.replication_state SET paused = %(paused)s WHERE paused <> %(paused)s;
+
+-- name: up_to_date
+UPDATE mbevents.replication_state SET up_to_date_at = clock_timestamp();
+
+-- name: begin_run
+INSERT INTO mbevents.sync_run (from_sequence, to_sequence) VALUES (%(sequence)s, %(sequence)s) RETURNING id;
+
+-- name: note_run
+UPDATE mbevents.sync_run
+SET to_sequence = %(sequence)s, packets = %(packets)s, changes = %(changes)s, one_by_one = %(one_by_one)s,
+    diverged = %(diverged)s
+WHERE id = %(id)s;
+
+-- name: end_run
+UPDATE mbevents.sync_run SET ended_at = clock_timestamp(), error = %(error)s WHERE id = %(id)s;
+
+-- name: trim_runs
+DELETE FROM mbevents.sync_run WHERE id <= %(id)s - %(kept)s;
