@@ -50,8 +50,8 @@ format: $(READY) ## rewrite the code in its style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench-%: $(READY) ## a benchmark: capture, latency, bridge, export, verify
-	@$(BIN)/python -m tests.benchmarks.$* $(ARGS)
+bench-%: $(READY) ## a benchmark: capture, latency, bridge, apply, export, mirror-lag, verify
+	@$(BIN)/python -m tests.benchmarks.$(subst -,_,$*) $(ARGS)
 
 generate: $(READY) ## write the generated files again (entity map, JSON Schemas, AsyncAPI, pages)
 	@$(BIN)/python -m ops.generate

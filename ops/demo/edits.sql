@@ -182,3 +182,6 @@ SELECT id FROM mbevents.event WHERE position > %(after)s;
 -- name: leftovers
 -- Work that is not done, and dead letters.
 SELECT (SELECT count(*) FROM mbevents.task WHERE state <> 'done'), (SELECT count(*) FROM mbevents.dead_letter);
+
+-- name: packet_changes
+SELECT changes FROM mbevents.packet WHERE sequence = %(sequence)s;

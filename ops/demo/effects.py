@@ -31,6 +31,16 @@ class Kind(StrEnum):
     """Every task of the ledger that it caused is done."""
     READ = "read"
     """The next reader gets what is in the database now."""
+    PACKET = "packet"
+    """The mirror has applied the packet."""
+    MIRROR = "mirror"
+    """The row of the mirror is as the edit left it."""
+    MIRROR_LOG = "mirror_log"
+    """Its events are in the mirror's own log."""
+    MIRROR_CHANNEL = "mirror_channel"
+    """Who listens on the mirror's pub/sub heard them."""
+    EQUAL = "equal"
+    """Master and mirror hold the same rows, by digests of every table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +175,7 @@ def latencies(steps: Iterable[Step]) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for kind in Kind:
         times = [ms for step in single if (ms := step.ms(kind)) is not None]
-        if times and kind is not Kind.READ:
+        if times and kind not in (Kind.READ, Kind.EQUAL):
             found[kind.value] = {"n": len(times), "p50_ms": round(median(times), 2), "max_ms": round(max(times), 2)}
     return found
 

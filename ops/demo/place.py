@@ -8,10 +8,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISDIR
+from types import MappingProxyType
 
 from events.errors import MbeventsError
 from ops.settings import Settings
@@ -94,24 +95,28 @@ class _Holdable(Child):
     """A child that is not started again while it is held."""
 
     held = False
+    # Of its own, beside those of all.
+    settings: Mapping[str, str] = MappingProxyType({})
 
     def look(self, environment: Mapping[str, str]) -> None:
         if not (self.held and self.process is None):
-            super().look(environment)
+            super().look({**environment, **self.settings})
 
 
 class Processes:
-    """Bridge and worker under a supervisor, which starts again what is killed."""
+    """Bridge and worker under a supervisor, which starts again what is killed; `later` have to be released first."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, settings: Mapping[str, str], *, later: Mapping[str, Sequence[str]]) -> None:
         self._log = home / _LOG
         self._output = self._log.open("ab")
+        commands: dict[str, Sequence[str]] = {name: [name] for name in _READY} | dict(later)
         # Where no .env lies.
         self._children = {
-            name: _Holdable(name, [sys.executable, "-m", "ops.cli", name], folder=home, output=self._output)
-            for name in _READY
+            name: _Holdable(name, [sys.executable, "-m", "ops.cli", *command], folder=home, output=self._output)
+            for name, command in commands.items()
         }
-        self._environment = environment(os.environ, home)
+        self.hold(*later)
+        self._environment = environment(os.environ, home) | dict(settings)
         self._stop = threading.Event()
         self._hopeless: int | None = None
         self._thread = threading.Thread(target=self._run, name="demo-supervisor", daemon=True)
@@ -146,11 +151,14 @@ class Processes:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         return process.pid
 
-    def hold(self, name: str) -> None:
-        """Once it is dead it stays so, until it is released."""
-        self._children[name].held = True
+    def hold(self, *names: str) -> None:
+        """Once they are dead they stay so, until they are released."""
+        for name in names:
+            self._children[name].held = True
 
-    def release(self, name: str) -> None:
+    def release(self, name: str, settings: Mapping[str, str] | None = None) -> None:
+        """Have it started, with settings of its own."""
+        self._children[name].settings = settings or {}
         self._children[name].held = False
 
     def said(self) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from ops.demo import faults, story
+from ops.demo import faults, replica, story
 from ops.demo.edits import Edits
 from ops.demo.effects import Audit, Step, missing, summary
 from ops.demo.observe import InterruptedDemoError, Observer
@@ -53,12 +53,11 @@ class Demo:
         screen.say("Real edits in a real MusicBrainz database, watched from COMMIT to their effects.", "bold")
         screen.say("Servers, database, bridge and worker are the demo's own, and are gone when it ends.\n")
         parts = self._servers(home, closing)
-        connection = closing.enter_context(_connected(parts))
-        edits = Edits(connection)
+        mirror = self._mirror(parts)
+        edits = Edits(closing.enter_context(_connected(parts)))
         with screen.working("Installing capture, log and ledger") as working:
-            edits.prepare(artist=story.GLASS_ID, recordings=story.RECORDINGS)
             self._install(parts, working)
-        processes = self._processes(home, closing)
+        processes = self._processes(home, mirror, closing)
         watching = closing.enter_context(_connected(parts))
         observer = Observer(parts, watching, self._stop)
         closing.callback(observer.close)
@@ -75,6 +74,9 @@ class Demo:
         with screen.waiting() as working:
             lost = faults.queues_lost(scene, processes, working.update)
         self._done(lost)
+        with screen.waiting() as working:
+            for step in replica.followed(scene, processes, mirror, working.update):
+                self._done(step)
         self.audit = observer.audit(_AUDIT_SECONDS)
         if missing(self.steps, self.audit):
             screen.say("\nBridge and worker said at the end:", "bold red")
@@ -86,7 +88,7 @@ class Demo:
             working.update(text)
 
         with self._screen.working("Starting PostgreSQL and Redis") as working:
-            settings = Settings(mbevents_home=home)
+            settings = Settings(mbevents_home=home, replication_type="RT_MASTER")
             parts = closing.enter_context(open_runtime(settings, create=True, progress=progress))
             working.done(f"PostgreSQL and Redis run, in {home}")
         with self._screen.working("Building the MusicBrainz database") as working:
@@ -95,18 +97,28 @@ class Demo:
             working.done("The MusicBrainz schema, with the sample data of its project")
         return parts
 
+    def _mirror(self, parts: Runtime) -> replica.Mirror:
+        with self._screen.working("Copying the database to a mirror") as working:
+            with _connected(parts) as connection:
+                Edits(connection).prepare(artist=story.GLASS_ID, recordings=story.RECORDINGS)
+            self._check()
+            mirror = replica.make(parts)
+            working.done("A mirror of it in a second database, as MusicBrainz sets one up")
+        return mirror
+
     def _install(self, parts: Runtime, working: Any) -> None:
         from producers.capture import service
 
         self._check()
+        kind = parts.settings.replication_type
         with parts.connection() as connection:
-            service.install(connection)
-            captured = service.check(connection).captured
+            service.install(connection, replication_type=kind)
+            captured = service.check(connection, replication_type=kind).captured
         working.done(f"Capture on {captured} tables, log and ledger installed; {story.RECORDINGS:,} recordings added")
 
-    def _processes(self, home: Path, closing: ExitStack) -> Processes:
+    def _processes(self, home: Path, mirror: replica.Mirror, closing: ExitStack) -> Processes:
         with self._screen.working("Starting bridge and worker") as working:
-            processes = Processes(home)
+            processes = Processes(home, mirror.masters(), later=replica.PROCESSES)
             closing.callback(processes.close)
             processes.start()
             deadline = time.monotonic() + _READY_SECONDS

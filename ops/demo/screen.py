@@ -21,6 +21,11 @@ _SAID = {
     Kind.ANNOUNCED: "cache.invalidated heard",
     Kind.LEDGER: "work done, by the ledger",
     Kind.READ: "read again: as it is now",
+    Kind.PACKET: "applied by the mirror",
+    Kind.MIRROR: "a row of the mirror",
+    Kind.MIRROR_LOG: "in the mirror's log",
+    Kind.MIRROR_CHANNEL: "heard on the mirror's pub/sub",
+    Kind.EQUAL: "compared: mirror and master are equal",
 }
 _COLUMNS = {
     Kind.LOG: "log",
@@ -29,6 +34,7 @@ _COLUMNS = {
     Kind.MUSICBRAINZ: "MB keys",
     Kind.ANNOUNCED: "announced",
     Kind.LEDGER: "ledger",
+    Kind.MIRROR: "mirror",
 }
 
 

@@ -8,7 +8,10 @@ import pytest
 from tests.acceptance.demo.conftest import Demo
 from tests.waiting import wait_for
 
-STEPS = ["register", "propose", "vote", "note", "rename", "merge", "link", "bulk", "worker_killed", "queues_lost"]
+STEPS = [
+    "register", "propose", "vote", "note", "rename", "merge", "link", "bulk", "worker_killed", "queues_lost", "mirror",
+    "followed",
+]  # fmt: skip
 
 
 @pytest.mark.timeout(180)
@@ -32,12 +35,16 @@ def test_the_demo_sees_every_effect_of_every_edit_and_leaves_nothing(demo: Demo)
     # What is stated for a killed worker, and room for a machine that has other things to do.
     assert told["recovery_seconds"]["worker_killed"] < 10 + 5
     assert told["recovery_seconds"]["queues_lost"] < 10 + 5
+    assert set(effects["followed"]) == {"mirror", "mirror_log", "mirror_channel", "equal"}
+    # A packet every second, and room for a machine that has other things to do.
+    assert effects["followed"]["mirror"]["ms"] < 15_000
+    assert told["events"]["packet.published"] >= 2
     assert "Everything arrived" in err
     assert demo.left() == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize(("earliest", "latest"), [(0, 4), (4, 20)])
+@pytest.mark.parametrize(("earliest", "latest"), [(0, 4), (4, 20), (20, 30)])
 def test_interrupted_at_any_moment_it_leaves_no_process_and_no_file(
     demo: Demo, number: signal.Signals, earliest: float, latest: float
 ) -> None:
