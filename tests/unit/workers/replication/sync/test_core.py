@@ -47,7 +47,7 @@ def test_other_addresses_are_refused_without_repeating_them(text: str) -> None:
     assert TOKEN not in str(refused.value)
 
 
-HOSTS = st.sampled_from(["metabrainz.org", "metabrainz.org.evil.example", "evil.example", "127.0.0.1", "METABRAINZ.org"])
+HOSTS = st.sampled_from(["metabrainz.org", "metabrainz.org.evil.example", "evil.example", "METABRAINZ.org"])
 PREFIXES = st.sampled_from(["https://", "http://", "//", "ftp://", "https://user@", "https://metabrainz.org@"])
 PATHS = st.sampled_from(["", "/", "/x?a=b", f"/x?token={TOKEN}", "/x?token=other&a=b", ":8443/x", "?x", "#y"])
 
@@ -59,7 +59,11 @@ def test_the_token_goes_to_its_own_host_only_and_never_in_the_clear(
     try:
         hop = core.next_hop(BASE, f"{BASE.url}/x", prefix + host + path, hops=hops, token=TOKEN)
     except RefusedError as error:
-        assert TOKEN not in str(error)
+        refusal = str(error)
+    else:
+        refusal = ""
+    assert TOKEN not in refusal
+    if refusal:
         return
     origin = core.parsed_origin(hop.url)
     assert origin.scheme == "https"
