@@ -9,7 +9,6 @@ import psycopg
 from events import catalogue
 from events.ledger import service as ledger
 from events.ledger.service import NewTask
-from events.log.service import Logged
 
 # Events of one message, and of one task of the ledger.
 BLOCK = 500
@@ -32,10 +31,11 @@ class Tasks:
         self._open: dict[catalogue.ActorSpec, list[int]] = {}
         self._full: list[tuple[catalogue.ActorSpec, list[int]]] = []
 
-    def add(self, logged: Logged) -> None:
-        for actor in catalogue.actors_for(logged.name):
+    def add(self, name: str, position: int) -> None:
+        """An event of this type is at this position of the log."""
+        for actor in catalogue.actors_for(name):
             positions = self._open.setdefault(actor, [])
-            positions.append(logged.position)
+            positions.append(position)
             if len(positions) >= BLOCK:
                 self._full.append((actor, self._open.pop(actor)))
 

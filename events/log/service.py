@@ -43,7 +43,7 @@ def append(
     In the same transaction the caller moves the head with `advance`. The day's partition must be there.
     """
     with connection.cursor() as cursor, cursor.copy(queries("events.log")["copy"]) as copy:
-        for row, logged in written(drafts, source=source, after=after, recorded_at=recorded_at):
+        for row, logged in _written(drafts, source, after, recorded_at):
             copy.write_row(row)
             yield logged
 
@@ -52,24 +52,31 @@ def append_few(
     connection: "psycopg.Connection[Any]", drafts: Sequence[Draft], *, source: str, after: int, recorded_at: datetime
 ) -> list[Logged]:
     """As `append`, for a pipeline, in which PostgreSQL knows no COPY."""
-    rows = list(written(drafts, source=source, after=after, recorded_at=recorded_at))
+    rows = list(_written(drafts, source, after, recorded_at))
     for row, _ in rows:
         connection.execute(queries("events.log")["insert"], row)
     return [logged for _, logged in rows]
 
 
-def written(
+def rows_of(
     drafts: Iterable[Draft], *, source: str, after: int, recorded_at: datetime
-) -> Iterator[tuple[tuple[Any, ...], Logged]]:
-    """Drafts as rows of mbevents.event, in the order of the query `copy`, and as they travel."""
+) -> Iterator[tuple[tuple[Any, ...], Draft]]:
+    """Drafts with their rows of mbevents.event, in the order of the query `copy`, at the positions behind `after`."""
     when = recorded_at.astimezone(UTC).isoformat()
     types: dict[str, str] = {}
     for position, draft in enumerate(drafts, after + 1):
         kind = types.get(draft.name) or types.setdefault(draft.name, full_type(draft.name))
-        data = orjson.dumps(draft.data)
+        data = orjson.dumps(draft.data).decode()
+        yield (position, when, draft.id, kind, source, draft.subject, draft.time, draft.xid, data), draft
+
+
+def _written(
+    drafts: Iterable[Draft], source: str, after: int, recorded_at: datetime
+) -> Iterator[tuple[tuple[Any, ...], Logged]]:
+    for row, draft in rows_of(drafts, source=source, after=after, recorded_at=recorded_at):
+        position, _, _, kind, *_, data = row
         # Encoded already: to_dict does not look at it.
         event = Event(draft.id, kind, source, draft.subject, draft.time, position, cast(Any, orjson.Fragment(data)))
-        row = (position, when, draft.id, kind, source, draft.subject, draft.time, draft.xid, data.decode())
         yield row, Logged(position, draft.name, orjson.dumps(event.to_dict()))
 
 

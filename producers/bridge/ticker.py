@@ -220,7 +220,7 @@ class Ticker:
             if logged.position % 1_000 == 0:
                 self._alive()
             counts[logged.name] += 1
-            tasks.add(logged)
+            tasks.add(logged.name, logged.position)
             if ticked.events is not None:
                 ticked.events.append(logged)
                 if len(ticked.events) > KEEP:

@@ -25,7 +25,8 @@ def state(connection: Connection) -> tuple[int, str, int]:
         "(SELECT count(*) FROM mbevents.event) FROM replication_control"
     ).fetchone()
     assert row is not None
-    return row
+    sequence, name, events = row
+    return sequence, name, events
 
 
 @pytest.mark.timeout(280)

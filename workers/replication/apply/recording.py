@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from typing import LiteralString
 
 from events.derivation.adapters import PostgresResolver
@@ -52,17 +53,12 @@ class Recorder:
         if first is None:
             return
         with self._connection.cursor().copy(_sql("fill_drafts")) as copy:
-            for row, logged in event_log.written(
-                _chained(first, rest), source=self._source, after=self._last, recorded_at=datetime.now(UTC)
+            for row, draft in event_log.rows_of(
+                chain([first], rest), source=self._source, after=self._last, recorded_at=datetime.now(UTC)
             ):
                 copy.write_row(row)
-                self._tasks.add(logged)
-                self._last = logged.position
-
-
-def _chained(first: Draft, rest: Iterable[Draft]) -> Iterable[Draft]:
-    yield first
-    yield from rest
+                self._last = row[0]
+                self._tasks.add(draft.name, self._last)
 
 
 def _sql(name: str) -> LiteralString:
