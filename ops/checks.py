@@ -1,7 +1,7 @@
 """Whether the servers that a process depends on answer: what /readyz asks, and the web page's gauges."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -80,6 +80,9 @@ def system_samples(runtime: "Runtime") -> Iterable[Sample]:
         yield ("mbevents_server_up", {"server": "database"}, 0)
     else:
         yield ("mbevents_server_up", {"server": "database"}, 1)
+    # Nothing of it is worse than none of it, and that the database is away is told already.
+    with suppress(psycopg.Error, OSError):
+        yield from _of_replication(runtime)
     try:
         yield from _of_broker(runtime)
     except Exception:
@@ -106,6 +109,34 @@ def _of_database(runtime: "Runtime") -> list[Sample]:
     ]
     samples += [("mbevents_tasks", {"state": state}, number) for state, number in tasks.items()]
     return samples
+
+
+def _of_replication(runtime: "Runtime") -> list[Sample]:
+    status = runtime.replication_status.read()
+    mirror, master = status.mirror, status.master
+    samples: list[tuple[str, dict[str, str], float | None]] = []
+    if mirror is not None or master is not None:
+        samples += [
+            ("mbevents_replication_sequence", {}, status.replication_sequence),
+            ("mbevents_replication_packet_age_seconds", {}, status.packet_seconds),
+        ]
+    if mirror is not None:
+        success = None if mirror.succeeded_at is None else mirror.succeeded_at.timestamp()
+        samples += [
+            ("mbevents_replication_lag_packets", {}, mirror.lag_packets),
+            ("mbevents_replication_lag_seconds", {}, mirror.lag_seconds),
+            ("mbevents_replication_last_success_timestamp_seconds", {}, success),
+            ("mbevents_replication_paused", {}, mirror.paused),
+            ("mbevents_replication_applied_changes_total", {}, mirror.changes_total),
+        ]
+        for outcome, number in mirror.outcomes.items():
+            samples.append(("mbevents_replication_runs_total", {"outcome": outcome}, number))
+    if master is not None:
+        samples += [
+            ("mbevents_replication_pending_changes", {}, master.pending_changes),
+            ("mbevents_replication_pending_age_seconds", {}, master.pending_seconds or 0),
+        ]
+    return [(name, labels, value) for name, labels, value in samples if value is not None]
 
 
 def _of_broker(runtime: "Runtime") -> list[Sample]:

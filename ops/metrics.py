@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from events.errors import MbeventsError
@@ -126,6 +126,19 @@ SYSTEM: tuple[Declaration, ...] = (
     _gauge("mbevents_head_position", "Highest position in the event log, as the database has it."),
     _gauge("mbevents_head_published_position", "Position up to which events are published, as the database has it."),
     _gauge("mbevents_log_age_seconds", "Age of the oldest committed change or event that is not published yet."),
+    _gauge("mbevents_replication_sequence", "Replication sequence: the last packet of a mirror or a master."),
+    _gauge("mbevents_replication_packet_age_seconds", "Age of that packet, by its own time."),
+    _gauge("mbevents_replication_lag_packets", "Packets that a mirror lacks; not there while upstream is not known."),
+    _gauge(
+        "mbevents_replication_lag_seconds",
+        "Of a mirror: 0 with upstream's newest packet, else the age of its own; not there while upstream is not known.",
+    ),
+    _gauge("mbevents_replication_last_success_timestamp_seconds", "When a sync last ended well, in Unix time."),
+    _gauge("mbevents_replication_paused", "1 while the sync of a mirror is paused."),
+    _counter("mbevents_replication_runs_total", "Runs of a mirror's sync that ended, by outcome.", "outcome"),
+    _counter("mbevents_replication_applied_changes_total", "Row changes that a mirror's sync applied."),
+    _gauge("mbevents_replication_pending_changes", "Row changes of a master in no packet yet; a million at most."),
+    _gauge("mbevents_replication_pending_age_seconds", "Age of the oldest of them."),
     _gauge("mbevents_server_up", "1 if a server answered when this was collected.", "server"),
 )
 
@@ -213,7 +226,7 @@ class PrometheusTelemetry:
 
 
 class Asked(Collector):
-    """Gauges of `SYSTEM` that are asked for when somebody scrapes, at most once in `every` seconds.
+    """Metrics of `SYSTEM` that are asked for when somebody scrapes, at most once in `every` seconds.
 
     `ask` yields name, labels and value; a server that is away is a value, not an error.
     """
@@ -260,8 +273,9 @@ def _make(declaration: Declaration, registry: CollectorRegistry) -> Counter | Ga
     return Histogram(name, help_text, labels, buckets=declaration.buckets, registry=registry)
 
 
-def _family(declaration: Declaration) -> GaugeMetricFamily:
-    return GaugeMetricFamily(declaration.name, declaration.help, labels=list(declaration.labels))
+def _family(declaration: Declaration) -> CounterMetricFamily | GaugeMetricFamily:
+    kind = CounterMetricFamily if declaration.kind == "counter" else GaugeMetricFamily
+    return kind(declaration.name, declaration.help, labels=list(declaration.labels))
 
 
 def metrics_page() -> str:

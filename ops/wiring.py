@@ -4,7 +4,7 @@ A part is made when it is first asked for, and closed with the runtime: a comman
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from workers.caches.service import EntityCache, Load
     from workers.replication.apply.options import OnDivergence
     from workers.replication.export.service import Exporter
+    from workers.replication.status.service import StatusReader
     from workers.replication.store import PacketStore
     from workers.replication.sync.service import Syncer
     from workers.replication.tokens import Doorkeeper, Tokens
@@ -298,7 +299,46 @@ class Runtime:
             ready=lambda: tick(self),
             prove=prove,
             tidy=lambda: retain(self.packet_store, now=datetime.now(UTC), days=days, count=count),
+            note=self._note_export,
             telemetry=self.telemetry,
+        )
+
+    def _note_export(self, error: Exception | None) -> None:
+        from ops.private import described
+        from workers.replication.status.adapters import note_export
+
+        # What went wrong may be the database itself; the export's own error is what is to be told then.
+        with suppress(psycopg.Error), self.connection() as connection:
+            note_export(connection, None if error is None else described(error))
+
+    @cached_property
+    def replication_status(self) -> "StatusReader":
+        """Works in every mode. Its answers of other servers are a minute old at most."""
+        from ops.checks import connected
+        from ops.private import scrubbed
+        from workers.replication.status.adapters import Patient, PostgresStatus, newest_upstream, packets_in
+        from workers.replication.status.service import StatusReader
+        from workers.replication.sync.core import parsed_base
+
+        @contextmanager
+        def known() -> Iterator[PostgresStatus]:
+            with connected(self) as connection:
+                yield PostgresStatus(connection)
+
+        found = self.settings
+        base = parsed_base(found.replication_base_url)
+        token = None if found.replication_access_token is None else found.replication_access_token.get_secret_value()
+        return StatusReader(
+            found.replication_type,
+            known,
+            upstream=Patient(lambda: newest_upstream(base, token)).get,
+            stored=Patient(lambda: packets_in(self.packet_store)).get,
+            interval=(
+                found.replication_export_interval
+                if found.replication_type == "RT_MASTER"
+                else found.replication_sync_interval
+            ),
+            clean=scrubbed,
         )
 
     @cached_property

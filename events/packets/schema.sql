@@ -58,6 +58,24 @@ CREATE TABLE IF NOT EXISTS mbevents.sync_run (
     -- Packets that were applied one by one; rows that were not what a packet says they were.
     one_by_one integer NOT NULL DEFAULT 0,
     diverged bigint NOT NULL DEFAULT 0,
+    -- How it ended: it is NULL as long as ended_at is.
+    outcome text CHECK (outcome IN ('applied', 'stopped', 'failed', 'version_mismatch')),
     -- For people; without anything secret.
     error text
+);
+
+-- Sums of the runs that are kept no longer: what monitoring counts must not shrink when they go.
+-- Written by workers/replication/sync.
+CREATE TABLE IF NOT EXISTS mbevents.sync_trimmed (
+    outcome text PRIMARY KEY,
+    runs bigint NOT NULL,
+    changes bigint NOT NULL
+);
+
+-- Why the last export of a master failed; no row while the last one succeeded. Written by the export.
+CREATE TABLE IF NOT EXISTS mbevents.export_failure (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    failed_at timestamptz NOT NULL DEFAULT now(),
+    -- For people; without anything secret.
+    error text NOT NULL
 );

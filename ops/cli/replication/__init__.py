@@ -2,8 +2,8 @@
 
 import typer
 
-from ops.cli.replication import export, inspect, pause, sync, token, verify
+from ops.cli.replication import export, inspect, pause, status, sync, token, verify
 
 app = typer.Typer(help="Replication: packets out of a master, into a mirror.", no_args_is_help=True)
-for group in (export, sync, pause, verify, inspect, token):
+for group in (export, sync, pause, status, verify, inspect, token):
     group.register(app)

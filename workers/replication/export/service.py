@@ -47,7 +47,8 @@ class Exporter:
 
     `ready` is called first: it waits until what is committed is in the event log, as only that is exported. `tidy` is
     called last: packets that have had their time leave the store. `prove` is called with the sequence of each packet
-    that is out, while the master is there and no further; what it raises is told, and keeps no packet back.
+    that is out, while the master is there and no further; what it raises is told, and keeps no packet back. `note` is
+    told how each export ended: by what error, or by none.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Exporter:
         ready: Callable[[], None] = lambda: None,
         prove: Callable[[int], object] = lambda _: None,
         tidy: Callable[[], object] = lambda: None,
+        note: Callable[[Exception | None], None] = lambda _: None,
         threads: int = 2,
         telemetry: Telemetry | None = None,
     ) -> None:
@@ -70,6 +72,7 @@ class Exporter:
         self._ready = ready
         self._prove = prove
         self._tidy = tidy
+        self._note = note
         self._threads = threads
         self._telemetry = telemetry or NoTelemetry()
 
@@ -78,6 +81,17 @@ class Exporter:
 
         Raises ExportRunsError while somebody else exports.
         """
+        try:
+            published = self._export()
+        except ExportRunsError:
+            raise
+        except Exception as error:
+            self._note(error)
+            raise
+        self._note(None)
+        return published
+
+    def _export(self) -> list[Published]:
         self._ready()
         published = []
         with self._outbox() as outbox:

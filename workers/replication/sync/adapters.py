@@ -12,7 +12,7 @@ from events.errors import UsageError
 from events.locks import SYNC_KEY
 from events.sql import queries
 from workers.replication.apply.adapters import read_tables
-from workers.replication.sync.core import Pass
+from workers.replication.sync.core import Outcome, Pass
 
 Connection = psycopg.Connection[Any]
 
@@ -65,6 +65,7 @@ class Mirror:
         self.connection.execute(_sql("up_to_date"))
 
     def begin_run(self, sequence: int) -> int:
+        self.connection.execute(_sql("close_runs"))
         run = int(self._one("begin_run", sequence=sequence)[0])
         self.connection.execute(_sql("trim_runs"), {"id": run, "kept": RUNS_KEPT})
         return run
@@ -80,8 +81,8 @@ class Mirror:
         }
         self.connection.execute(_sql("note_run"), values)
 
-    def end_run(self, run: int, error: str | None) -> None:
-        self.connection.execute(_sql("end_run"), {"id": run, "error": error})
+    def end_run(self, run: int, outcome: Outcome, error: str | None = None) -> None:
+        self.connection.execute(_sql("end_run"), {"id": run, "outcome": outcome, "error": error})
 
     def _one(self, name: str, **values: Any) -> tuple[Any, ...]:
         found = self._rows(name, **values)

@@ -1,14 +1,16 @@
 """What is decided while packets are fetched: where a token may go, what an answer means, what is kept. Pure."""
 
+import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import ip_address
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import urljoin, urlsplit
 
 from events.errors import MbeventsError
+from workers.replication.packet import names
 
 DEFAULT_BASE: Final = "https://metabrainz.org/api/musicbrainz"
 # Of MusicBrainz's own; they were published with faults, and again without.
@@ -180,6 +182,18 @@ def _of_token(origin: Origin, status: int, has_token: bool) -> str:
     )
 
 
+def newest_of(info: bytes) -> int | None:
+    """The number in a feed's `{"last_packet": …}`, -1 for null; None for anything else."""
+    try:
+        last = json.loads(info)["last_packet"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    if last is None:
+        return -1
+    found = names.parse(last) if isinstance(last, str) else None
+    return None if found is None else found[0]
+
+
 def length_of(header: str | None) -> int | None:
     """Content-Length as a number; None where it says nothing that can be checked."""
     return int(header) if header is not None and header.isdigit() and len(header) < 19 else None
@@ -239,6 +253,10 @@ def parsed_origin(url: str) -> Origin:
     if parts.scheme not in _PORTS or not parts.hostname:
         raise ValueError
     return Origin(parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme])
+
+
+# How a pass ends. Stopped: it was asked to end, which is no fault.
+Outcome = Literal["applied", "stopped", "failed", "version_mismatch"]
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import httpx
 import structlog
 
-from events.errors import UnreachableError
+from events.errors import MbeventsError, UnreachableError
 from events.telemetry import Telemetry
 from workers.replication.packet import names
 from workers.replication.sync import core
@@ -24,13 +24,18 @@ from workers.replication.sync.spool import Spool
 log = structlog.get_logger(__name__)
 
 _REDIRECTS = (301, 302, 303, 307, 308)
-_SIGNATURE_BYTES = 1 << 16
+_INFO = "replication-info"
+_SMALL_BYTES = 1 << 16
 # Less than this within the time of a stall is one.
 _LEAST_BYTES = 4096
 
 
 class StoppedError(Exception):
     """We were asked to end meanwhile."""
+
+
+class SpoolError(MbeventsError):
+    """There is no room for a packet, or no way to it."""
 
 
 class Fetched(NamedTuple):
@@ -102,21 +107,55 @@ class Feed:
     def packet(self, number: int, *, afresh: bool = False) -> Fetched | None:
         """Packet `number`, of version 2 if there is one; None if the feed has none yet.
 
-        Raises UnreachableError, core.RefusedError, StoppedError.
+        Raises UnreachableError, core.RefusedError (also where the feed has later ones, but not this), SpoolError,
+        StoppedError.
         """
         if afresh:
             self._spool.drop_packet(number)
-        for version in (2, 1):
-            name = names.packet_name(number, version)
-            path = self._file(name, self._options.most_bytes)
-            if path is not None:
-                signature = None
-                if self._options.signed:
-                    # Small, and perhaps put right since.
-                    self._spool.drop(names.signature_name(name))
-                    signature = self._file(names.signature_name(name), _SIGNATURE_BYTES)
-                return Fetched(number, path, signature)
-        return None
+        try:
+            return self._packet(number)
+        except OSError as error:
+            raise SpoolError(f"Packet {number} could not be kept in the spool: {error.strerror or error}.") from error
+
+    def _packet(self, number: int) -> Fetched | None:
+        found = self._version(number, 2)
+        if found is not None:
+            return found
+        newest = self._newest()
+        if newest is not None and newest < number:
+            return None
+        # Published since we asked, or of version 1 only, or it is not known what there is.
+        for version in (1, 2) if newest is not None else (1,):
+            found = self._version(number, version)
+            if found is not None:
+                return found
+        if newest is None:
+            return None
+        raise core.RefusedError(
+            f"The feed at {self.base.origin} has packet {newest}, but not {number}, which is next for this mirror: it "
+            "is too far behind for this feed, or the packet was lost. Take it from another feed (--base-url), or set "
+            "the mirror up anew from a full dump. Nothing of what follows was applied."
+        )
+
+    def _version(self, number: int, version: int) -> Fetched | None:
+        name = names.packet_name(number, version)
+        path = self._file(name, self._options.most_bytes)
+        if path is None:
+            return None
+        signature = None
+        if self._options.signed:
+            # Small, and perhaps put right since.
+            self._spool.drop(names.signature_name(name))
+            signature = self._file(names.signature_name(name), _SMALL_BYTES)
+        return Fetched(number, path, signature)
+
+    def _newest(self) -> int | None:
+        """The newest packet of the feed, -1 if it has none; None if it does not say."""
+        self._spool.drop(_INFO)
+        path = self._file(_INFO, _SMALL_BYTES)
+        told = None if path is None else core.newest_of(path.read_bytes())
+        self._spool.drop(_INFO)
+        return told
 
     def _file(self, name: str, most: int) -> Path | None:
         if self._spool.has(name):

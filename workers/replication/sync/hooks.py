@@ -3,9 +3,11 @@
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from events.errors import UsageError
@@ -14,9 +16,32 @@ from events.errors import UsageError
 _SECRETS = ("REPLICATION_ACCESS_TOKEN", "REPLICATION_ACCESS_TOKEN_FILE")
 
 
-def run_hooks(folder: Path, number: int, *, seconds: float) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a hook may take: `seconds`; `grace` once `stop` is set; no longer once `hurry` is."""
+
+    seconds: float
+    stop: threading.Event
+    hurry: threading.Event
+    grace: float
+
+    def wait(self, process: "subprocess.Popen[bytes]") -> int | None:
+        """Its exit code, or None when it takes too long."""
+        deadline, stopping = time.monotonic() + self.seconds, False
+        while not self.hurry.is_set():
+            if self.stop.is_set() and not stopping:
+                deadline, stopping = min(deadline, time.monotonic() + self.grace), True
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            with suppress(subprocess.TimeoutExpired):
+                return process.wait(min(left, 0.2))
+        return None
+
+
+def run_hooks(folder: Path, number: int, patience: Patience) -> list[str]:
     """Run every executable file of a folder, by name; what went wrong, in words. Raises UsageError."""
-    return [told for path in _hooks(folder) if (told := _run(path, number, seconds)) is not None]
+    return [told for path in _hooks(folder) if (told := _run(path, number, patience)) is not None]
 
 
 def _hooks(folder: Path) -> Sequence[Path]:
@@ -27,7 +52,7 @@ def _hooks(folder: Path) -> Sequence[Path]:
     return [path for path in found if path.is_file() and os.access(path, os.X_OK) and not path.name.startswith(".")]
 
 
-def _run(path: Path, number: int, seconds: float) -> str | None:
+def _run(path: Path, number: int, patience: Patience) -> str | None:
     environment = {name: value for name, value in os.environ.items() if name not in _SECRETS}
     try:
         process = subprocess.Popen(
@@ -42,9 +67,8 @@ def _run(path: Path, number: int, seconds: float) -> str | None:
     except OSError as error:
         return f"The hook {path.name} could not be run: {error.strerror}."
     began = time.monotonic()
-    try:
-        code = process.wait(seconds)
-    except subprocess.TimeoutExpired:
+    code = patience.wait(process)
+    if code is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -28,6 +28,11 @@ UPDATE mbevents.replication_state SET up_to_date_at = clock_timestamp();
 -- name: begin_run
 INSERT INTO mbevents.sync_run (from_sequence, to_sequence) VALUES (%(sequence)s, %(sequence)s) RETURNING id;
 
+-- name: close_runs
+-- Whoever has the lock knows that nobody else is at it.
+UPDATE mbevents.sync_run SET ended_at = clock_timestamp(), error = 'It was killed, or lost its database.'
+WHERE ended_at IS NULL;
+
 -- name: note_run
 UPDATE mbevents.sync_run
 SET to_sequence = %(sequence)s, packets = %(packets)s, changes = %(changes)s, one_by_one = %(one_by_one)s,
@@ -35,7 +40,12 @@ SET to_sequence = %(sequence)s, packets = %(packets)s, changes = %(changes)s, on
 WHERE id = %(id)s;
 
 -- name: end_run
-UPDATE mbevents.sync_run SET ended_at = clock_timestamp(), error = %(error)s WHERE id = %(id)s;
+UPDATE mbevents.sync_run SET ended_at = clock_timestamp(), outcome = %(outcome)s, error = %(error)s WHERE id = %(id)s;
 
 -- name: trim_runs
-DELETE FROM mbevents.sync_run WHERE id <= %(id)s - %(kept)s;
+WITH trimmed AS (
+    DELETE FROM mbevents.sync_run WHERE id <= %(id)s::bigint - %(kept)s::bigint RETURNING outcome, changes
+)
+INSERT INTO mbevents.sync_trimmed AS sums (outcome, runs, changes)
+SELECT coalesce(outcome, 'killed'), count(*), sum(changes) FROM trimmed GROUP BY 1
+ON CONFLICT (outcome) DO UPDATE SET runs = sums.runs + excluded.runs, changes = sums.changes + excluded.changes;

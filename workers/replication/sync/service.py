@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import structlog
 
-from events.errors import UnreachableError, UsageError
+from events.errors import UnreachableError, UsageError, VersionMismatchError
 from events.telemetry import Telemetry
 from workers.replication.apply.options import Applied, ApplyOptions
 from workers.replication.apply.service import WrongSequenceError, apply_packet
@@ -18,9 +18,9 @@ from workers.replication.apply.source import PacketSource
 from workers.replication.packet.errors import PacketError
 from workers.replication.sync import core
 from workers.replication.sync.adapters import Connection, Mirror, ended_in_time
-from workers.replication.sync.core import Filters, Pass, span
-from workers.replication.sync.fetch import Feed, Fetched, StoppedError
-from workers.replication.sync.hooks import run_hooks
+from workers.replication.sync.core import Filters, Outcome, Pass, span
+from workers.replication.sync.fetch import Feed, Fetched, SpoolError, StoppedError
+from workers.replication.sync.hooks import Patience, run_hooks
 from workers.replication.sync.pipeline import Downloads
 from workers.replication.sync.signatures import SignatureError, check_signature
 from workers.replication.sync.spool import Spool
@@ -103,7 +103,7 @@ class Syncer:
                         self._follow(mirror, whole, limit)
                 except StoppedError:
                     break
-                except (UnreachableError, psycopg.OperationalError) as error:
+                except (UnreachableError, SpoolError, psycopg.OperationalError) as error:
                     why = self._options.describe(error)
                     log.warning("sync_interrupted", why=why)
                     if why != self._told:
@@ -127,8 +127,12 @@ class Syncer:
                 if paused:
                     self._say("Going on.")
                 paused = False
-                whole.add(self._run(mirror, None if limit is None else limit - whole.packets))
+                done = self._run(mirror, None if limit is None else limit - whole.packets)
+                whole.add(done)
                 self._told = ""
+                if done.packets:
+                    # Another one may have come meanwhile.
+                    continue
             if self._goes_on(whole, limit):
                 self._stop.wait(self._options.interval)
 
@@ -162,12 +166,13 @@ class Syncer:
         try:
             self._pass(mirror, recorded, done, limit)
         except StoppedError as error:
-            recorded.end(str(error) or None)
+            recorded.end("stopped", str(error) or None)
         except BaseException as error:
-            recorded.failed(done, self._options.describe(error))
+            outcome: Outcome = "version_mismatch" if isinstance(error, VersionMismatchError) else "failed"
+            recorded.failed(done, outcome, self._options.describe(error))
             raise
         else:
-            recorded.end(None)
+            recorded.end("applied")
         done.seconds = time.monotonic() - began
         done.lag_seconds = mirror.lag()
         if done.up_to_date:
@@ -258,7 +263,8 @@ class Syncer:
     def _hook(self, number: int) -> None:
         if self._options.hooks is None:
             return
-        for problem in run_hooks(self._options.hooks, number, seconds=self._options.hook_seconds):
+        patience = Patience(self._options.hook_seconds, self._stop, self._hurry, self._options.grace)
+        for problem in run_hooks(self._options.hooks, number, patience):
             log.warning("hook_failed", packet=number, problem=problem)
             self._telemetry.count("mbevents_sync_hook_failures_total")
             self._say(f"{problem} Packet {number} stays applied.")
@@ -279,14 +285,14 @@ class _Recorded:
         assert self._run is not None
         self._mirror.note_run(self._run, done)
 
-    def end(self, told: str | None) -> None:
+    def end(self, outcome: Outcome, told: str | None = None) -> None:
         if self._run is not None:
-            self._mirror.end_run(self._run, told)
+            self._mirror.end_run(self._run, outcome, told)
 
-    def failed(self, done: Pass, why: str) -> None:
+    def failed(self, done: Pass, outcome: Outcome, why: str) -> None:
         try:
             self.begin(done)
-            self.end(why)
+            self.end(outcome, why)
         except psycopg.Error as error:
             # The database is what failed.
             log.warning("sync_run_not_recorded", why=why, error=type(error).__name__)

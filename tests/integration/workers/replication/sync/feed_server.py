@@ -31,6 +31,8 @@ class FeedServer:
         self.faults: deque[Callable[[Any, Asked], None]] = deque()
         self.asked: list[Asked] = []
         self.token: str | None = TOKEN
+        # What it says that its newest packet is: -1 for none, None for a feed that does not say.
+        self.newest: int | None = None
         # What a fault that stalls waits for.
         self.over = threading.Event()
         feed = self
@@ -47,7 +49,11 @@ class FeedServer:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, *_: object) -> None:
+                """Who hangs up is what these tests are about."""
+
+        self._server = Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
@@ -67,6 +73,9 @@ class FeedServer:
             return send(handler, 400, b"You need to provide an access token!\n")
         if self.token is not None and asked.token != self.token:
             return send(handler, 403, b"Provided access token is invalid!\n")
+        if asked.name == "replication-info" and self.newest is not None:
+            last = "null" if self.newest < 0 else f'"replication-{self.newest}.tar.bz2"'
+            return send(handler, 200, f'{{"last_packet": {last}}}'.encode())
         path = self.folder / asked.name
         if not path.is_file():
             return send(handler, 404, b"Can't find specified replication packet!\n")

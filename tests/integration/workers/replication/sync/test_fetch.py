@@ -12,7 +12,7 @@ from events.telemetry import NoTelemetry
 from tests.integration.workers.replication.sync.feed_server import TOKEN, FeedServer, served
 from tests.waiting import wait_for
 from workers.replication.sync.core import RefusedError, parsed_base
-from workers.replication.sync.fetch import Feed, FeedOptions, StoppedError
+from workers.replication.sync.fetch import Feed, FeedOptions, SpoolError, StoppedError
 from workers.replication.sync.spool import Spool
 
 V1, V2 = "replication-7.tar.bz2", "replication-7-v2.tar.bz2"
@@ -49,8 +49,29 @@ def fetched(feed: Feed, number: int = 7) -> bytes:
     return found.path.read_bytes()
 
 
-def test_what_the_feed_has_not_is_nothing_new(make: Make) -> None:
+def test_what_the_feed_has_not_is_nothing_new(make: Make, feed: FeedServer) -> None:
     assert make().packet(7) is None
+    feed.newest = 6
+    assert make().packet(7) is None
+    feed.newest = -1
+    assert make().packet(7) is None
+    # One that does not say is believed.
+    assert [each.name for each in feed.asked[:3]] == [V2, "replication-info", V1]
+    assert [each.name for each in feed.asked[3:5]] == [V2, "replication-info"]
+    assert len(feed.asked) == 7
+
+
+def test_a_feed_that_has_later_packets_but_not_this_one_is_no_end(make: Make, feed: FeedServer) -> None:
+    feed.newest = 9
+    with pytest.raises(RefusedError, match="has packet 9, but not 7, which is next for this mirror: it is too far"):
+        make().packet(7)
+
+
+def test_a_packet_that_comes_while_we_ask_is_taken(make: Make, feed: FeedServer) -> None:
+    feed.newest = 7
+    (feed.folder / V2).write_bytes(DATA)
+    feed.faults += [feed.status(404)]
+    assert fetched(make()) == DATA
 
 
 def test_version_1_is_taken_where_there_is_no_other(make: Make, feed: FeedServer) -> None:
@@ -58,7 +79,7 @@ def test_version_1_is_taken_where_there_is_no_other(make: Make, feed: FeedServer
     found = make().packet(7)
     assert found is not None
     assert found.path.name == V1
-    assert [each.name for each in feed.asked] == [V2, V1]
+    assert [each.name for each in feed.asked] == [V2, "replication-info", V1]
 
 
 def test_a_server_that_fails_is_asked_again(make: Make, feed: FeedServer) -> None:
@@ -259,6 +280,13 @@ def test_who_waits_for_a_stalling_server_can_be_ended(make: Make, feed: FeedServ
     thread.join(10)
     assert ended
     assert time.monotonic() - began < 5
+
+
+def test_a_spool_without_room_is_told(make: Make, feed: FeedServer, spool: Spool) -> None:
+    (feed.folder / V2).write_bytes(DATA)
+    spool.part(V2).mkdir()
+    with pytest.raises(SpoolError, match="Packet 7 could not be kept in the spool: Is a directory"):
+        make().packet(7)
 
 
 def test_a_spool_serves_one_process_and_one_feed(make: Make, feed: FeedServer, spool: Spool, tmp_path: Path) -> None:

@@ -115,8 +115,18 @@ def test_a_packet_under_another_ones_name_is_refused(
     assert sequence(mirror) == 0
 
 
-def test_a_gap_of_the_feed_is_told(mirror: Connection, packets: Make, folder: Path, follower: Follower) -> None:
-    packets(1)
+def test_a_gap_of_the_feed_is_told(
+    mirror: Connection, packets: Make, feed: FeedServer, folder: Path, follower: Follower
+) -> None:
+    packets(3)
+    feed.newest = 3
+    (folder / "replication-2-v2.tar.bz2").unlink()
+    with pytest.raises(RefusedError, match="has packet 3, but not 2"):
+        follower.once()
+    assert sequence(mirror) == 1
+
+
+def test_a_database_that_is_no_copy_of_a_master_is_told(mirror: Connection, packets: Make, follower: Follower) -> None:
     mirror.execute("UPDATE replication_control SET current_replication_sequence = NULL")
     with pytest.raises(UsageError, match="has no replication sequence"):
         follower.once()

@@ -127,6 +127,22 @@ def test_the_rest_is_asked_for_only_where_it_can_be_told_from_another_file(begun
     assert BEGUN.headers == {"Range": "bytes=100-", "If-Range": '"tag"'}
 
 
+@pytest.mark.parametrize(
+    ("info", "newest"),
+    [
+        (b'{"last_packet": "replication-100000.tar.bz2"}', 100000),
+        (b'{"last_packet": "replication-7-v2.tar.bz2", "more": 1}', 7),
+        (b'{"last_packet": null}', -1),
+        (b'{"last_packet": 7}', None),
+        (b'{"last_packet": "../../etc"}', None),
+        (b"[]", None),
+        (b"<html>", None),
+    ],
+)
+def test_what_a_feed_says_that_it_has(info: bytes, newest: int | None) -> None:
+    assert core.newest_of(info) == newest
+
+
 def test_tries_end_and_a_server_is_obeyed_within_reason() -> None:
     delays = [core.retry_delay(attempt, None) for attempt in range(4)]
     assert delays == [*core.DELAYS, None]

@@ -1,0 +1,1 @@
+"""Whether replication runs, and how far it is: for pages, commands, monitoring and metrics."""
