@@ -26,11 +26,16 @@ class Mirror:
         self.connection = connection
 
     def prepare(self) -> None:
-        """Raises UsageError where nothing of ours is installed."""
+        """Raises UsageError where nothing of ours is installed, or what is installed is for a master."""
         if not self._one("installed")[0]:
             raise UsageError(
                 f"The database {self.connection.info.dbname} has no event log of this release. "
                 "Run `mbevents db install` with REPLICATION_TYPE=RT_MIRROR; nothing was done."
+            )
+        if self._one("captures")[0]:
+            raise UsageError(
+                f"The database {self.connection.info.dbname} captures changes, so it is a master and no mirror: "
+                "`mbevents db check` says what is installed. Nothing was done."
             )
         self._one("prepare")
 

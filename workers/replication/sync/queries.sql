@@ -2,6 +2,13 @@
 SELECT to_regclass('mbevents.event') IS NOT NULL AND to_regclass('mbevents.sync_run') IS NOT NULL
     AND to_regclass('mbevents.replication_state') IS NOT NULL;
 
+-- name: captures
+-- Whether changes are captured here, as a master does: what packets change would be as well.
+SELECT EXISTS (
+    SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE t.tgrelid = to_regclass('musicbrainz.replication_control') AND n.nspname = 'dbmirror2' AND t.tgenabled <> 'D'
+);
+
 -- name: prepare
 -- When we are killed the server notices, rolls back, and lets the next one begin.
 SELECT set_config('client_connection_check_interval', '1s', false);

@@ -17,6 +17,9 @@ Connection = psycopg.Connection[Any]
 
 def _template(stack: Stack, name: str, *, mirror: bool) -> str:
     with psycopg.connect(stack.database_url("postgres"), autocommit=True) as connection:
+        if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone():
+            # The tests of another folder have these fixtures too.
+            return name
         connection.execute(
             sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(TEMPLATE))
         )

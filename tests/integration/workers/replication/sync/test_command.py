@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.integration.workers.replication.conftest import Connection
@@ -45,7 +46,7 @@ def test_the_token_is_in_nothing_that_it_says(mirror_url: str, packets: Make, fe
 
 
 def test_what_it_cannot_do_is_refused_with_what_to_do(
-    mirror_url: str, database: str, feed: FeedServer, tmp_path: Path
+    mirror_url: str, master_url: str, database: str, feed: FeedServer, tmp_path: Path
 ) -> None:
     environ = environment(mirror_url, tmp_path)
     code, _, err = sync(feed, {**environ, "REPLICATION_TYPE": "RT_MASTER"})
@@ -56,6 +57,8 @@ def test_what_it_cannot_do_is_refused_with_what_to_do(
     assert (code, TOKEN in err) == (2, False), err
     code, _, err = sync(feed, {**environ, "DATABASE_URL": database})
     assert (code, "Run `mbevents db install`" in err) == (2, True), err
+    code, _, err = sync(feed, {**environ, "DATABASE_URL": master_url})
+    assert (code, "captures changes, so it is a master" in err) == (2, True), err
     assert feed.asked == []
 
 
@@ -70,6 +73,19 @@ def test_a_paused_mirror_stands_still(
     assert feed.asked == []
     assert json.loads(run(environ, "resume", "--json")[1]) == {"paused": False, "changed": True}
     assert sync(feed, environ)[0] == 0
+
+
+def test_of_two_at_once_every_packet_is_applied_by_one(
+    mirror_url: str, mirror: Connection, packets: Make, feed: FeedServer, tmp_path: Path
+) -> None:
+    packets(4)
+    environ = environment(mirror_url, tmp_path)
+    with ThreadPoolExecutor(2) as threads:
+        ended = [*threads.map(lambda _: sync(feed, environ, "--json"), range(2))]
+    assert [code for code, _, _ in ended] == [0, 0], ended
+    told = [json.loads(out) for _, out, _ in ended]
+    assert sum(each.get("packets", 0) for each in told) == 4
+    assert mirror.execute("SELECT current_replication_sequence FROM replication_control").fetchone() == (4,)
 
 
 def test_who_is_second_does_nothing_and_says_so(

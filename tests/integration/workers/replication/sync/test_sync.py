@@ -308,6 +308,29 @@ def test_asked_to_end_it_finishes_the_packet_or_rolls_it_back(
     assert follower.once().packets == 1
 
 
+def test_a_packet_that_takes_too_long_to_finish_is_rolled_back(
+    mirror_url: str, mirror: Connection, packets: Make, follower: Follower
+) -> None:
+    packets(1)
+    follower.options = replace(follower.options, grace=0.2)
+    with psycopg.connect(mirror_url) as editor:
+        editor.execute(f"SELECT 1 FROM artist WHERE id = {FIRST} FOR UPDATE")
+        with following(follower):
+            wait_for(lambda: waiting(mirror))
+    assert any("Packet 1 was rolled back" in each for each in follower.said)
+    assert sequence(mirror) == 0
+
+
+def test_a_pass_that_was_killed_is_closed_by_the_next(mirror: Connection, packets: Make, follower: Follower) -> None:
+    mirror.execute("INSERT INTO mbevents.sync_run (from_sequence, to_sequence) VALUES (0, 0)")
+    packets(1)
+    follower.once()
+    assert [(error, ended) for *_, error, ended in runs(mirror)] == [
+        ("It was killed, or lost its database.", True),
+        (None, True),
+    ]
+
+
 def waiting(connection: Connection) -> bool:
     return (
         connection.execute(
