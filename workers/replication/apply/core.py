@@ -7,6 +7,7 @@ whoever changes a row waits for the one before to commit, so it is the order of 
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -80,6 +81,9 @@ class Codec:
         self._plain = all(column.kind == "plain" for column in table.columns)
         self._pick = _getter(names)
         self._pick_key = _getter(key)
+        first = names[0] if names else ""
+        # As capture writes it: the key is an integer and comes first.
+        self._key_first = re.compile(rb'\{"%b": ?(-?[0-9]+),' % re.escape(first.encode())) if key == (first,) else None
         self._template = "\t".join(["%s"] * len(names))
         self._full = "\t".join(["%s"] * (len(names) + len(key)))
 
@@ -108,6 +112,14 @@ class Codec:
     def old_row(self, data: bytes) -> Row:
         """As `row`, but for what was there before. Raises RowError."""
         return orjson.loads(data) if self._texts else self.row(data)
+
+    def old_key(self, data: bytes) -> Values:
+        """The key of what was there before, whatever else it was. Raises RowError."""
+        if self._key_first is not None and not self._texts and data.count(b'":') == self._columns:
+            match = self._key_first.match(data)
+            if match is not None:
+                return (int(match[1]),)
+        return self.key_of(self.old_row(data))
 
     def told(self, row: Row | None, data: bytes | None) -> Row | None:
         """The row as events are derived from it: with numbers as numbers."""
@@ -257,6 +269,16 @@ class Net:
         # By current key: the key in the database (or _BORN), and the values.
         self._live: dict[Values, tuple[Values | _Born, Values]] = {}
         self._gone: set[Values] = set()
+
+    def take(self, old_key: Values | None, new: Row | None) -> None:
+        """A change: where the row was, and what it is now. Raises RowError, ContradictionError."""
+        if new is None:
+            assert old_key is not None
+            self.delete(old_key)
+        elif old_key is None:
+            self.insert(self._codec.key_of(new), self._codec.values(new))
+        else:
+            self.update(old_key, self._codec.key_of(new), self._codec.values(new))
 
     def insert(self, key: Values, values: Values) -> None:
         if key in self._live:

@@ -37,8 +37,6 @@ class Counts:
     transactions: int = 0
     # By table: changes that are not made here.
     skipped: dict[str, int] = field(default_factory=dict)
-    # By table and operation: what the packet has.
-    operations: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 class Tables:
@@ -145,6 +143,7 @@ class Planner:
                 rows = self._one(nets, change)
                 if derive and rows is not None:
                     told.append(RowChange(seqid, xid, table, op, *rows, ""))
+            counts.changes += len(some)
             if deriver is not None:
                 deriver.add(told)
                 told = []
@@ -153,22 +152,25 @@ class Planner:
 
     def _one(self, nets: dict[str, Net], change: Change) -> tuple[Row | None, Row | None] | None:
         """Take a change; the old and new row as events want them, or None when the table is not kept here."""
-        counts = self.counts
-        counts.changes += 1
-        name, op = change.table, change.op
-        counts.operations[name, op] = counts.operations.get((name, op), 0) + 1
+        name = change.table
         codec = self._tables.codec(name)
         if codec is None:
-            counts.skipped[name] = counts.skipped.get(name, 0) + 1
+            skipped = self.counts.skipped
+            skipped[name] = skipped.get(name, 0) + 1
             return None
+        old = None
         try:
-            old = None if change.old is None else codec.old_row(change.old)
+            if change.old is None or self._make_deriver is None:
+                old_key = None if change.old is None else codec.old_key(change.old)
+            else:
+                old = codec.old_row(change.old)
+                old_key = codec.key_of(old)
             new = None if change.new is None else codec.row(change.new)
             if self._net:
                 net = nets.get(name)
                 if net is None:
                     net = nets[name] = Net(codec)
-                _take(net, codec, old, new)
+                net.take(old_key, new)
         except RowError as error:
             raise PacketError(f"a row of change {change.seqid} of {name} {error}") from None
         return codec.told(old, change.old), codec.told(new, change.new)
@@ -191,13 +193,3 @@ class Planner:
         ordered = sorted(nets, key=lambda name: (self._ranks.get(name, 0), name))
         events = (deriver, list(xids)) if deriver is not None and complete else None
         return Chunk([nets[name].work() for name in ordered], events, pending)
-
-
-def _take(net: Net, codec: Codec, old: Row | None, new: Row | None) -> None:
-    if new is None:
-        assert old is not None
-        net.delete(codec.key_of(old))
-    elif old is None:
-        net.insert(codec.key_of(new), codec.values(new))
-    else:
-        net.update(codec.key_of(old), codec.key_of(new), codec.values(new))

@@ -8,9 +8,8 @@ from workers.replication.packet.copytext import NULL, unescape
 from workers.replication.packet.errors import PacketError
 
 _OPERATIONS: dict[bytes, Operation] = {b"i": "i", b"u": "u", b"d": "d"}
-# Which of old and new row an operation has.
-_ROWS: dict[str, tuple[bool, bool]] = {"i": (False, True), "u": (True, True), "d": (True, False)}
-_FIELDS = 8
+_TAB = b"\t"
+_BACKSLASH = b"\\"
 
 
 def changes(blocks: Iterable[list[bytes]]) -> Iterator[list[Change]]:
@@ -19,25 +18,27 @@ def changes(blocks: Iterable[list[bytes]]) -> Iterator[list[Change]]:
     for lines in blocks:
         found = []
         for line in lines:
-            fields = line.split(b"\t")
-            if len(fields) != _FIELDS:
-                raise PacketError(f"a line of {len(fields)} fields, not {_FIELDS}: {line!r:.100}")
-            seqid, name, op, xid, old, new, _ctid, _depth = fields
+            try:
+                seqid, name, op, xid, old, new, _ctid, _depth = line.split(_TAB)
+            except ValueError:
+                raise PacketError(f"a line of {line.count(_TAB) + 1} fields, not 8: {line!r:.100}") from None
             table = tables.get(name)
             if table is None:
                 table = tables[name] = _table(name)
-            kind = operation(op)
-            change = Change(
-                number(seqid),
-                number(xid),
-                table,
-                kind,
-                None if old == NULL else unescape(old),
-                None if new == NULL else unescape(new),
+            kind = _OPERATIONS.get(op) or operation(op)
+            if (old == NULL) is not (kind == "i") or (new == NULL) is not (kind == "d"):
+                raise PacketError(f"change {seqid!r:.30} of {table} ({kind}) has not the rows that belong to it")
+            # Most rows have nothing to unescape.
+            found.append(
+                Change(
+                    number(seqid),
+                    number(xid),
+                    table,
+                    kind,
+                    None if kind == "i" else old if _BACKSLASH not in old else unescape(old),
+                    None if kind == "d" else new if _BACKSLASH not in new else unescape(new),
+                )
             )
-            if (change.old is not None, change.new is not None) != _ROWS[kind]:
-                raise PacketError(f"change {change.seqid} of {table} ({kind}) has not the rows that belong to it")
-            found.append(change)
         yield found
 
 
