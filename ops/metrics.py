@@ -103,7 +103,7 @@ DECLARATIONS: tuple[Declaration, ...] = (
     _counter("mbevents_sync_changes_total", "Row changes of these packets."),
     _histogram("mbevents_sync_apply_seconds", "Duration of applying a packet.", buckets=LATENCY),
     _gauge("mbevents_sync_sequence", "Replication sequence of the mirror."),
-    _gauge("mbevents_sync_lag_seconds", "Age of what the mirror has, when its last packet was applied."),
+    _gauge("mbevents_sync_lag_seconds", "Age of the mirror's last packet, when the feed was last looked at."),
     _counter("mbevents_sync_downloaded_bytes_total", "Bytes of packets that came."),
     _counter("mbevents_sync_retries_total", "Tries of a download that came to nothing."),
     _counter("mbevents_sync_hook_failures_total", "Hooks that failed after a packet."),

@@ -87,8 +87,8 @@ class Feed:
             timeout=httpx.Timeout(options.stall, connect=10.0),
             # bzip2 does not get smaller, and what is noted and compared are the file's own bytes.
             headers={"User-Agent": options.agent, "Accept-Encoding": "identity"},
-            # A proxy of the environment would read what goes to this machine in the clear.
-            trust_env=not base.origin.is_loopback,
+            # A proxy of the environment would read what goes out in the clear.
+            trust_env=base.origin.scheme == "https",
         )
 
     def end(self) -> None:

@@ -107,7 +107,7 @@ class Syncer:
                     why = self._options.describe(error)
                     log.warning("sync_interrupted", why=why)
                     if why != self._told:
-                        self._say(f"{why} Trying again every {span(self._options.interval)}.")
+                        self._say(f"{why.rstrip('.')}. Trying again every {span(self._options.interval)}.")
                     self._told = why
                     self._stop.wait(self._options.interval)
         return whole
@@ -174,7 +174,7 @@ class Syncer:
         else:
             recorded.end("applied")
         done.seconds = time.monotonic() - began
-        done.lag_seconds = mirror.lag()
+        done.lag_seconds = self._measure_lag(mirror)
         if done.up_to_date:
             mirror.up_to_date()
         return done
@@ -241,24 +241,27 @@ class Syncer:
                 raise StoppedError(told) from None
 
     def _tell(self, mirror: Mirror, applied: Applied, seconds: float) -> None:
-        lag = mirror.lag()
+        lag = self._measure_lag(mirror)
         self._telemetry.count("mbevents_sync_packets_total", mode=applied.mode.replace(" ", "_"))
         self._telemetry.count("mbevents_sync_changes_total", applied.changes)
         self._telemetry.observe("mbevents_sync_apply_seconds", seconds)
-        behind = ""
-        if lag is not None:
-            self._telemetry.gauge("mbevents_sync_lag_seconds", lag)
-            behind = f"; the mirror is {span(lag)} behind"
+        behind = "" if lag is None else f"; the mirror is {span(lag)} behind"
         self._telemetry.gauge("mbevents_sync_sequence", applied.number)
         how = f", one by one ({applied.why})" if applied.mode == "one by one" else ""
         self._say(f"Packet {applied.number}: {applied.changes:,} changes in {seconds:.1f} s{how}{behind}.")
         if applied.skipped:
             tables = ", ".join(f"{name} ({count:,})" for name, count in sorted(applied.skipped.items()))
-            self._say(f"  Skipped, as this mirror has not these tables: {tables}.")
+            self._say(f"  Skipped, as these tables are not kept here: {tables}.")
         if applied.diverged:
             self._say(f"  {applied.diverged:,} rows differed from their master's, among them:")
             for each in applied.divergences:
                 self._say(f"    {each}")
+
+    def _measure_lag(self, mirror: Mirror) -> float | None:
+        lag = mirror.lag()
+        if lag is not None:
+            self._telemetry.gauge("mbevents_sync_lag_seconds", lag)
+        return lag
 
     def _hook(self, number: int) -> None:
         if self._options.hooks is None:

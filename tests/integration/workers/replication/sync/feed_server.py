@@ -1,5 +1,6 @@
 """A feed on loopback that serves a folder, and misbehaves as a test says."""
 
+import ssl
 import threading
 import time
 from collections import deque
@@ -26,8 +27,9 @@ class Asked:
 class FeedServer:
     """Answers as the real feed does; each of `faults` takes one request instead of it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tls: ssl.SSLContext | None = None) -> None:
         self.folder = folder
+        self._scheme = "http" if tls is None else "https"
         self.faults: deque[Callable[[Any, Asked], None]] = deque()
         self.asked: list[Asked] = []
         self.token: str | None = TOKEN
@@ -55,12 +57,15 @@ class FeedServer:
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        if tls is not None:
+            # The handshake is the handler's: who fails at it must not hold up others.
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/api/musicbrainz"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}/api/musicbrainz"
 
     def close(self) -> None:
         self.over.set()
@@ -171,8 +176,8 @@ def send(handler: Any, status: int, body: bytes, headers: dict[str, str] | None 
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[FeedServer]:
-    server = FeedServer(folder)
+def served(folder: Path, tls: ssl.SSLContext | None = None) -> Iterator[FeedServer]:
+    server = FeedServer(folder, tls)
     try:
         yield server
     finally:
