@@ -1,7 +1,8 @@
 """Applying one packet: one transaction, in sets; one by one where sets do not go in."""
 
-from collections.abc import Callable, Iterable
-from contextlib import closing
+import gc
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import blake2b
@@ -52,11 +53,22 @@ def apply_packet(connection: Connection, source: Source, options: ApplyOptions) 
     """
     with connection.transaction():
         _check_before(connection, source)
-        with prepared(connection):
+        with prepared(connection), _few_collections():
             applied = _Run(connection, source, options).apply()
         _check_after(connection, source)
     log.info("packet_applied", **{name: value for name, value in applied.to_dict().items() if value})
     return applied
+
+
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    """Rows are many small objects without cycles: to look for some again and again costs a tenth of the time."""
+    before = gc.get_threshold()
+    gc.set_threshold(100_000, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 class _Run:
