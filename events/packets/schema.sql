@@ -58,8 +58,8 @@ CREATE TABLE IF NOT EXISTS mbevents.sync_run (
     -- Packets that were applied one by one; rows that were not what a packet says they were.
     one_by_one integer NOT NULL DEFAULT 0,
     diverged bigint NOT NULL DEFAULT 0,
-    -- How it ended: it is NULL as long as ended_at is.
-    outcome text CHECK (outcome IN ('applied', 'stopped', 'failed', 'version_mismatch')),
+    -- How it ended: it is NULL as long as ended_at is. Of one that was killed, the next one says so.
+    outcome text CHECK (outcome IN ('applied', 'stopped', 'failed', 'version_mismatch', 'killed')),
     -- For people; without anything secret.
     error text
 );

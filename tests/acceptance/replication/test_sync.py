@@ -3,6 +3,7 @@
 import json
 
 import psycopg
+import pytest
 
 from tests.acceptance.cli.conftest import Done, wait_until
 from tests.acceptance.replication.conftest import Site
@@ -10,6 +11,7 @@ from tests.acceptance.replication.test_mbslave import edit
 from tests.integration.workers.replication.support import differing
 
 
+@pytest.mark.timeout(280)
 def test_a_mirror_follows_our_feed_in_both_versions_and_has_events(site: Site) -> None:
     url = site.mirrors[0]
 

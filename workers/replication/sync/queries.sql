@@ -37,7 +37,7 @@ INSERT INTO mbevents.sync_run (from_sequence, to_sequence) VALUES (%(sequence)s,
 
 -- name: close_runs
 -- Whoever has the lock knows that nobody else is at it.
-UPDATE mbevents.sync_run SET ended_at = clock_timestamp(), error = 'It was killed, or lost its database.'
+UPDATE mbevents.sync_run SET ended_at = clock_timestamp(), outcome = 'killed', error = 'It was killed, or lost its database.'
 WHERE ended_at IS NULL;
 
 -- name: note_run
