@@ -129,6 +129,9 @@ class Settings(BaseSettings):
     replication_packet_mb: int = Field(
         default=1024, ge=1, description="Largest packet that a mirror downloads; unpacked it may be 16 times as large."
     )
+    replication_row_mb: int = Field(
+        default=8, ge=1, le=1024, description="Largest change of a row, old and new, that a mirror takes from a packet."
+    )
     replication_gpg_key: Path | None = Field(
         default=None,
         description="File with the armoured public key that signs the feed's packets; a packet without its good "

@@ -402,13 +402,14 @@ class Runtime:
             keep_tables=found.replication_keep_tables,
         )
         most = found.replication_packet_mb << 20
+        limits = Limits(total_bytes=16 * most, member_bytes=16 * most, line_bytes=found.replication_row_mb << 20)
         spool = Spool(found.replication_spool or found.mbevents_home.absolute() / "spool", base.url)
         feed = FeedOptions(agent=f"mbevents/{version()}", most_bytes=most, signed=found.replication_gpg_key is not None)
         options = SyncOptions(
             apply=ApplyOptions(on_divergence, filters.wanted, self.source),
             filters=filters,
             interval=found.replication_sync_interval,
-            open_source=partial(open_source, limits=Limits(total_bytes=16 * most, member_bytes=16 * most)),
+            open_source=partial(open_source, limits=limits),
             describe=described,
             key=found.replication_gpg_key,
             hooks=found.replication_hooks,

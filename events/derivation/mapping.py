@@ -51,6 +51,7 @@ REASONS = {
     "unattached": "Submitted discs that nobody has attached to a release.",
     "private": "Told by the outbox, which carries only what may be told.",
     "replication": "About the feed itself.",
+    "derived": "Kept by triggers from what is told anyway, and in no packet: a mirror must tell the same.",
     "not core": "Has MBIDs, but is none of the 13 core entities.",
 }
 
@@ -75,6 +76,7 @@ NO_ENTITY = {
     "musicbrainz.track_raw": "unattached",
     "musicbrainz.editor": "private",
     "musicbrainz.replication_control": "replication",
+    "musicbrainz.recording_first_release_date": "derived",
     "musicbrainz.mood": "not core",
     "musicbrainz.mood_alias": "not core",
     "musicbrainz.mood_annotation": "not core",

@@ -1,6 +1,6 @@
 """The mirror's side of applying: its catalogue, and the statements that make a set of changes."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, LiteralString
 
@@ -64,6 +64,14 @@ class Applier:
             f"UPDATE {codec.table.name} t SET {settings} FROM {stage} s WHERE {_match(codec)}", len(work.updates)
         )
 
+    def absent(self, codec: Codec, work: Work) -> None:
+        """Rows that came and went cannot have been there before."""
+        stage = self._stage(codec)
+        self._copy(f"{stage} ({', '.join(_keys(codec))})", work.passing)
+        found = f"SELECT FROM {codec.table.name} t JOIN {stage} s ON {_match(codec)} LIMIT 1"
+        if self._connection.execute(_trusted(found)).rowcount:
+            raise MismatchError
+
     def insert(self, codec: Codec, work: Work) -> None:
         # Straight in: its unique keys say by themselves when a row is there.
         columns = ", ".join(quoted(column.name) for column in codec.table.columns)
@@ -110,15 +118,15 @@ class Pile:
                 for change in some:
                     copy.write_row(change)
 
-    def by_number(self) -> Iterator[list[Change]]:
+    def by_number(self) -> Generator[list[Change], None, None]:
         """In the order of their sequence numbers."""
         return self._read("pile_by_number")
 
-    def by_commit(self) -> Iterator[list[Change]]:
+    def by_commit(self) -> Generator[list[Change], None, None]:
         """Transaction by transaction, in the order of their commits."""
         return self._read("pile_by_commit")
 
-    def _read(self, query: str) -> Iterator[list[Change]]:
+    def _read(self, query: str) -> Generator[list[Change], None, None]:
         with self._connection.cursor(name="mbevents_pile", row_factory=tuple_row, binary=True) as cursor:
             cursor.itersize = _PILE_ROWS
             cursor.execute(_sql(query))

@@ -253,12 +253,13 @@ _BORN: Final = _Born()
 @dataclass(slots=True)
 class Work:
     """What is to be made of one table's changes. The texts are COPY text: `updates` have the new columns and then the
-    old key, `deletes` the old key."""
+    old key, `deletes` the old key; `passing` are keys of rows that came and went, and which nobody may have."""
 
     table: str
     inserts: list[str] = field(default_factory=list)
     updates: list[str] = field(default_factory=list)
     deletes: list[str] = field(default_factory=list)
+    passing: list[str] = field(default_factory=list)
 
 
 class Net:
@@ -269,6 +270,7 @@ class Net:
         # By current key: the key in the database (or _BORN), and the values.
         self._live: dict[Values, tuple[Values | _Born, Values]] = {}
         self._gone: set[Values] = set()
+        self._passed: set[Values] = set()
 
     def take(self, old_key: Values | None, new: Row | None) -> None:
         """A change: where the row was, and what it is now. Raises RowError, ContradictionError."""
@@ -304,12 +306,15 @@ class Net:
             if key in self._gone:
                 raise ContradictionError
             self._gone.add(key)
-        elif not isinstance(entry[0], _Born):
+        elif isinstance(entry[0], _Born):
+            self._passed.add(key)
+        else:
             self._gone.add(entry[0])
 
     def work(self) -> Work:
         codec = self._codec
         work = Work(codec.table.name, deletes=[codec.key_line(key) for key in self._gone])
+        work.passing = [codec.key_line(key) for key in self._passed - self._live.keys()]
         for origin, values in self._live.values():
             if isinstance(origin, _Born):
                 work.inserts.append(codec.line(values))

@@ -1,6 +1,6 @@
 """What an operator can ask of applying, and what it tells."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -29,7 +29,8 @@ class DivergenceError(MbeventsError):
     def __init__(self, divergence: Divergence) -> None:
         super().__init__(
             f"The mirror differs from its master: {divergence}. Nothing of the packet was applied. Find out what else "
-            "differs with `mbevents replication verify`; --on-divergence repair writes the packet's rows."
+            "differs with `mbevents replication verify`; --on-divergence repair writes the packet's row where one is "
+            "missing or there already."
         )
         self.divergence = divergence
 
@@ -47,7 +48,7 @@ class Source(Protocol):
     times: Sequence[bytes]
     transactions: int | None
 
-    def changes(self) -> Iterator[list[Change]]:
+    def changes(self) -> Generator[list[Change], None, None]:
         """All changes, from the beginning. Raises PacketError."""
         ...
 

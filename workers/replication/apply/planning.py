@@ -13,7 +13,11 @@ CONTROL = "musicbrainz.replication_control"
 
 
 class UnorderedError(Exception):
-    """The sequence numbers do not ascend."""
+    """The changes come in no order in which they can be made."""
+
+
+class KeyNeededError(Exception):
+    """Only the packet knows the key of a table, and tells it behind the rows."""
 
 
 class InterleavedError(Exception):
@@ -56,7 +60,7 @@ class Tables:
         self._texts = texts
         self._known = frozenset(known)
         self._wanted = wanted
-        self._keys = keys or {}
+        self._keys = keys
         self._codecs: dict[str, Codec | None] = {}
 
     def codec(self, name: str) -> Codec | None:
@@ -77,13 +81,52 @@ class Tables:
             raise PacketError(f"it changes a table {name!r:.100}, which neither this mirror nor the schema has")
         if name != CONTROL and not self._wanted(name):
             return None
-        key = self._keys.get(name) or table.key
+        key = table.key
         if not key:
-            raise PacketError(f"{name} has no primary key on this mirror: run MusicBrainz's CreatePrimaryKeys.sql")
+            if self._keys is None:
+                raise KeyNeededError
+            key = self._keys.get(name, ())
+        if not key:
+            raise PacketError(f"{name} has no primary key, here and in the packet: run CreatePrimaryKeys.sql")
         unknown = set(key) - {column.name for column in table.columns}
         if unknown:
             raise PacketError(f"the packet's key of {name} has a column {min(unknown)!r:.80}, which it has not here")
         return Codec(table, key, texts=self._texts)
+
+
+class _Order:
+    """Whether changes come in an order in which they can be made: by number throughout (`ascending`), or transaction by
+    transaction, these by their last numbers (`apart`). For whatever two transactions share, both are the commits'."""
+
+    def __init__(self) -> None:
+        self.ascending = self.apart = True
+        self._last = self._ended = -1
+        self._xid: int | None = None
+
+    def see(self, seqid: int, xid: int) -> None:
+        """The next change. Raises UnorderedError; PacketError for one that comes twice."""
+        if seqid <= self._last:
+            if seqid == self._last:
+                raise PacketError(f"change {seqid} is there twice")
+            self.ascending = False
+            if xid == self._xid:
+                self.apart = False
+        if xid != self._xid:
+            # A lower id may be of a transaction that was there before.
+            if self._xid is not None and xid < self._xid:
+                self.apart = False
+            self.end()
+            self._ended, self._xid = self._last, xid
+        self._last = seqid
+        if not (self.ascending or self.apart):
+            raise UnorderedError
+
+    def end(self) -> None:
+        """A transaction has come to its end. Raises UnorderedError."""
+        if self._last < self._ended:
+            self.apart = False
+            if not self.ascending:
+                raise UnorderedError
 
 
 class Planner:
@@ -117,15 +160,14 @@ class Planner:
         told: list[RowChange] = []
         xids: dict[int, None] = {}
         pending = 0
-        last = last_xid = -1
+        order = _Order()
+        last_xid: int | None = None
         for some in changes:
             for change in some:
                 seqid, xid, table, op = change[:4]
-                if seqid <= last:
-                    raise UnorderedError
-                last = seqid
+                order.see(seqid, xid)
                 if xid != last_xid:
-                    if xid < last_xid and derive and not self._whole:
+                    if derive and not self._whole and not order.apart:
                         raise InterleavedError
                     if pending >= self._chunk:
                         yield self._cut(nets, deriver, told, xids, pending, complete=not self._whole)
@@ -147,6 +189,7 @@ class Planner:
             if deriver is not None:
                 deriver.add(told)
                 told = []
+        order.end()
         counts.transactions += len(xids)
         yield self._cut(nets, deriver, told, xids, pending, complete=True, last=True)
 

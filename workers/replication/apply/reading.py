@@ -10,6 +10,8 @@ from workers.replication.packet.errors import PacketError
 _OPERATIONS: dict[bytes, Operation] = {b"i": "i", b"u": "u", b"d": "d"}
 _TAB = b"\t"
 _BACKSLASH = b"\\"
+# Of a bigint.
+_MOST = (1 << 63) - 1
 
 
 def changes(blocks: Iterable[list[bytes]]) -> Iterator[list[Change]]:
@@ -73,6 +75,6 @@ def operation(field: bytes) -> Operation:
 def number(field: bytes) -> int:
     """A sequence number or transaction id. Raises PacketError."""
     # int() takes more than COPY writes: blanks, underscores.
-    if not field.isdigit() or len(field) > 19:
+    if not field.isdigit() or len(field) > 19 or (value := int(field)) > _MOST:
         raise PacketError(f"{field!r:.40} is no sequence number or transaction id")
-    return int(field)
+    return value

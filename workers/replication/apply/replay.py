@@ -57,11 +57,15 @@ class Replayer:
             else:
                 self._update(codec, change, old, new)
         except psycopg.errors.UniqueViolation as error:
-            difference = f"another row has its unique value ({error.diag.message_detail or error.diag.message_primary})"
+            # Which of the two is wrong only the master knows.
+            difference = (
+                f"another row of the mirror has its unique value ({error.diag.message_detail}), which no way of "
+                "--on-divergence mends: delete that row, or let `mbevents replication verify --repair` find it"
+            )
             raise DivergenceError(Divergence(change.table, _named(codec, key), change.op, difference)) from error
         except (psycopg.errors.IntegrityError, psycopg.errors.DataError) as error:
             raise PacketError(
-                f"change {change.seqid} of {change.table} does not fit: {error.diag.message_primary}"
+                f"change {change.seqid} of {change.table} does not fit: {error.diag.message_primary or error}"
             ) from error
 
     def _insert(self, codec: Codec, change: Change, key: Values, new: Values) -> None:
@@ -99,7 +103,10 @@ class Replayer:
             statement = self._statements[name, kind] = _STATEMENTS[kind](codec)
         # As text, which PostgreSQL reads as the column's type.
         parameters = [None if value is None else str(value) for value in values]
-        return self._connection.execute(statement, parameters, prepare=True).rowcount
+        rows = self._connection.execute(statement, parameters, prepare=True).rowcount
+        if rows > 1:
+            raise PacketError(f"the key ({', '.join(codec.key)}) of {name} finds {rows} rows: it is none")
+        return rows
 
 
 def _named(codec: Codec, key: Values) -> str:

@@ -1,7 +1,7 @@
 """Applying one packet: one transaction, in sets; one by one where sets do not go in."""
 
 import gc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -25,9 +25,9 @@ from workers.replication.apply.adapters import (
     read_tables,
 )
 from workers.replication.apply.ahead import ahead
-from workers.replication.apply.core import Change, Codec, ContradictionError, ranks
+from workers.replication.apply.core import Codec, ContradictionError, ranks
 from workers.replication.apply.options import Applied, ApplyOptions, Source
-from workers.replication.apply.planning import Chunk, InterleavedError, Planner, Tables, UnorderedError
+from workers.replication.apply.planning import Chunk, InterleavedError, KeyNeededError, Planner, Tables, UnorderedError
 from workers.replication.apply.recording import Recorder
 from workers.replication.apply.replay import Replayer
 from workers.replication.packet.errors import PacketError
@@ -40,10 +40,6 @@ AHEAD = 2
 
 class WrongSequenceError(MbeventsError):
     """The mirror is not where the packet begins, or not where it must end."""
-
-
-class _KeysDifferError(Exception):
-    """The packet names other primary keys than were used."""
 
 
 def apply_packet(connection: Connection, source: Source, options: ApplyOptions) -> Applied:
@@ -88,37 +84,48 @@ class _Run:
     def apply(self) -> Applied:
         """Raises as apply_packet."""
         while True:
+            why = ""
             try:
                 with self._connection.transaction():
                     self._in_sets()
             except UnorderedError:
-                # Also what is not sorted is mostly not apart.
+                # What is not sorted is mostly not apart either.
                 self._sorted = self._whole = True
             except InterleavedError:
                 self._whole = True
-            except _KeysDifferError:
-                self._keys = dict(self._source.keys)
+            except KeyNeededError:
+                self._keys = self._read_keys()
             except MismatchError:
-                return self._one_by_one("rows are not there that it changes")
+                why = "rows are not there that it changes, or are there that it makes"
             except ContradictionError:
-                return self._one_by_one("its changes contradict each other in the order of their numbers")
+                why = "its changes contradict each other in the order of their numbers"
             except (psycopg.errors.IntegrityError, psycopg.errors.DataError) as error:
-                return self._one_by_one(error.diag.message_primary or type(error).__name__)
+                why = error.diag.message_primary or type(error).__name__
             else:
                 return self._applied
+            if why:
+                # Behind the exception: what it holds on to must be gone first.
+                return self._one_by_one(why)
+
+    def _read_keys(self) -> dict[str, tuple[str, ...]]:
+        for _ in self._source.changes():
+            pass
+        return dict(self._source.keys)
 
     def _in_sets(self) -> None:
         tables = self._make_tables()
         recorder, deriver = self._recorder()
         planner = Planner(tables, ranks=ranks(self._map), chunk=self._options.chunk, deriver=deriver, whole=self._whole)
-        changes: Iterable[list[Change]] = self._source.changes()
+        changes = self._source.changes()
         if self._sorted:
             # The pile is read on the connection that makes the changes.
-            chunks = planner.chunks(Pile(self._connection, changes).by_number())
+            changes = Pile(self._connection, changes).by_number()
+            chunks = planner.chunks(changes)
         else:
             chunks = ahead(planner.chunks(changes), depth=AHEAD)
         applier = Applier(self._connection)
-        with closing(chunks):
+        # The pile's cursor must be closed in the transaction that opened it.
+        with closing(changes), closing(chunks):
             for chunk in chunks:
                 _make(applier, chunk, tables)
                 if recorder is not None and chunk.events is not None:
@@ -132,13 +139,16 @@ class _Run:
         tables = self._make_tables()
         replayer = Replayer(self._connection, tables, on_divergence=self._options.on_divergence)
         pile = Pile(self._connection, self._source.changes())
-        replayer.apply(pile.by_commit())
+        self._check_keys(tables)
+        with closing(pile.by_commit()) as rows:
+            replayer.apply(rows)
         self._applied.diverged, self._applied.divergences = replayer.diverged, replayer.divergences
         recorder, deriver = self._recorder()
         planner = Planner(tables, ranks={}, chunk=self._options.chunk, deriver=deriver, whole=True, net=False)
-        for chunk in planner.chunks(pile.by_number()):
-            if recorder is not None and chunk.events is not None:
-                recorder.derive(*chunk.events)
+        with closing(pile.by_number()) as rows:
+            for chunk in planner.chunks(rows):
+                if recorder is not None and chunk.events is not None:
+                    recorder.derive(*chunk.events)
         self._done(planner, recorder)
         return self._applied
 
@@ -183,12 +193,13 @@ class _Run:
 
     def _check_keys(self, tables: Tables) -> None:
         """The packet tells its keys behind its rows. Where it tells none, the mirror's own are right."""
-        if self._keys is not None:
-            return
         for name, key in tables.used().items():
             told = self._source.keys.get(name)
             if told is not None and sorted(told) != sorted(key):
-                raise _KeysDifferError
+                raise PacketError(
+                    f"its key of {name} is ({', '.join(told)}), and the mirror's ({', '.join(key)})",
+                    packet=str(self._source.number),
+                )
 
 
 def _make(applier: Applier, chunk: Chunk, tables: Tables) -> None:
@@ -200,6 +211,8 @@ def _make(applier: Applier, chunk: Chunk, tables: Tables) -> None:
         if work.updates:
             applier.update(_codec(tables, work.table), work)
     for work in chunk.work:
+        if work.passing:
+            applier.absent(_codec(tables, work.table), work)
         if work.inserts:
             applier.insert(_codec(tables, work.table), work)
 

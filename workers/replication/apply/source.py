@@ -1,6 +1,6 @@
 """A packet's file as a source of changes: its members checked in their order, as they come."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from workers.replication.apply import reading
@@ -45,7 +45,7 @@ class PacketSource:
             missing = names.REPLICATION_SEQUENCE if self.number < 0 else names.SCHEMA_SEQUENCE
             raise PacketError(f"has no {missing}", packet=self.name)
 
-    def changes(self) -> Iterator[list[Change]]:
+    def changes(self) -> Generator[list[Change], None, None]:
         """All changes, from the beginning. Raises PacketError, at the end too: until then nothing is certain."""
         if self._version != _VERSION:
             raise PacketError(f"is of dbmirror version {self._version}; {_VERSION} is known", packet=self.name)
@@ -56,15 +56,15 @@ class PacketSource:
             for member in self._checked(reader):
                 try:
                     if member.name == names.PENDING_DATA:
-                        yield from reading.changes(lines(member.blocks))
+                        yield from reading.changes(lines(member.blocks, limit=self._limits.line_bytes))
                     elif member.name == names.PENDING_KEYS:
-                        self.keys = reading.keys(lines(member.blocks))
+                        self.keys = reading.keys(lines(member.blocks, limit=self._limits.line_bytes))
                     elif member.name == names.PENDING_TS:
                         times += member.blocks
                     elif member.name == names.DBMIRROR_PENDING:
-                        legacy.pending(lines(member.blocks))
+                        legacy.pending(lines(member.blocks, limit=self._limits.line_bytes))
                     elif member.name == names.DBMIRROR_PENDINGDATA:
-                        yield from legacy.changes(lines(member.blocks))
+                        yield from legacy.changes(lines(member.blocks, limit=self._limits.line_bytes))
                 except PacketError as error:
                     raise error.within(self.name, member.name) from error.__cause__
         self.times = times

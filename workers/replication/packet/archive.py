@@ -25,6 +25,7 @@ class Limits(NamedTuple):
     member_bytes: int = 8 << 30
     small_bytes: int = 1 << 20  # of a known member that is no table
     members: int = 100
+    line_bytes: int = LINE_BYTES  # of a table's text: two JSON rows, escaped
 
 
 class PacketWriter:
@@ -233,7 +234,7 @@ def lines(blocks: Iterable[bytes], *, limit: int = LINE_BYTES) -> Iterator[list[
         begun.append(first)
         length += len(first)
         if length > limit or (len(block) > limit and max(map(len, more), default=0) > limit):
-            raise PacketError(f"a line of more than {limit:,} bytes")
+            raise PacketError(f"a line of more than {limit:,} bytes (REPLICATION_ROW_MB)")
         if more:
             last = more.pop()
             yield [b"".join(begun), *more]

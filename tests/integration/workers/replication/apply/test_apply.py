@@ -225,3 +225,89 @@ def test_a_table_that_nobody_knows_is_refused(master: Connection, mirror: Connec
     with pytest.raises(PacketError, match="DROP TABLE artist'"):
         apply_packet(mirror, export(master, tmp_path), EVENTS)
     assert differing(master, mirror) == ["musicbrainz.replication_control"]
+
+
+TAG = '{"id": 910001, "name": "made twice", "ref_count": 0}'
+
+
+def make_twice(master: Connection, seqids: tuple[str, str] = ("DEFAULT", "DEFAULT")) -> None:
+    """A history that cannot have been."""
+    for seqid in seqids:
+        master.execute(
+            "INSERT INTO dbmirror2.pending_data (seqid, tablename, op, xid, newdata) "
+            f"VALUES ({seqid}, 'musicbrainz.tag', 'i', txid_current(), %s)",
+            (TAG,),
+        )
+
+
+@pytest.mark.parametrize("order", ["seqid", "seqid DESC"])
+@pytest.mark.parametrize("on_divergence", ["fail", "warn", "repair"])
+def test_a_history_that_contradicts_itself_is_told_whatever_its_order(
+    master: Connection, mirror: Connection, tmp_path: Path, on_divergence: str, order: str
+) -> None:
+    master.execute("UPDATE artist SET name = 'x' WHERE id = %s", (an_artist(master),))
+    make_twice(master)
+    packet = export(master, tmp_path, order=order)
+    options = ApplyOptions(events="mb://mirror", on_divergence=on_divergence)  # type: ignore[arg-type]
+    if on_divergence == "fail":
+        with pytest.raises(DivergenceError, match="id=910001: is to be inserted, but is there already"):
+            apply_packet(mirror, packet, options)
+        assert mirror.execute("SELECT count(*) FROM tag WHERE id = 910001").fetchone() == (0,)
+    else:
+        assert apply_packet(mirror, packet, options).diverged == 1
+        assert mirror.execute("SELECT count(*) FROM tag WHERE id = 910001").fetchone() == (1,)
+
+
+def test_a_change_that_comes_twice_is_refused(master: Connection, mirror: Connection, tmp_path: Path) -> None:
+    master.execute("ALTER TABLE dbmirror2.pending_data DROP CONSTRAINT pending_data_pkey")
+    make_twice(master, ("900000", "900000"))
+    with pytest.raises(PacketError, match="change 900000 is there twice"):
+        apply_packet(mirror, export(master, tmp_path, order="seqid DESC"), EVENTS)
+
+
+def test_a_row_that_comes_and_goes_in_one_packet_must_not_have_been_there(
+    master: Connection, mirror: Connection, tmp_path: Path
+) -> None:
+    mirror.execute("INSERT INTO tag (id, name) VALUES (910001, 'stale')")
+    master.execute("INSERT INTO tag (id, name) VALUES (910001, 'new')")
+    master.execute("DELETE FROM tag WHERE id = 910001")
+    packet = export(master, tmp_path)
+    with pytest.raises(DivergenceError, match="id=910001: is to be inserted, but is there already"):
+        apply_packet(mirror, packet, EVENTS)
+    assert apply_packet(mirror, packet, ApplyOptions(on_divergence="repair")).diverged == 1
+    assert differing(master, mirror) == []
+
+
+def test_keys_of_the_packet_that_are_not_the_mirrors_are_refused(
+    master: Connection, mirror: Connection, tmp_path: Path
+) -> None:
+    master.execute("UPDATE track SET name = 'x' WHERE id = (SELECT min(id) FROM track)")
+    packet = export(master, tmp_path)
+    mirror.execute("ALTER TABLE track DROP CONSTRAINT track_pkey")
+    assert apply_packet(mirror, packet, EVENTS).mode == "sets"
+    assert differing(master, mirror) == []
+    mirror.execute("ALTER TABLE tag DROP CONSTRAINT tag_pkey")
+    mirror.execute("ALTER TABLE tag ADD PRIMARY KEY (name)")
+    master.execute("UPDATE tag SET name = name || '!' WHERE id = (SELECT min(id) FROM tag)")
+    master.execute("INSERT INTO tag (id, name) VALUES (910001, 'new')")
+    with pytest.raises(PacketError, match=r"its key of musicbrainz\.tag is \(id\), and the mirror's \(name\)"):
+        apply_packet(mirror, export(master, tmp_path), EVENTS)
+
+
+def test_transactions_that_overlap_are_made_as_they_come(
+    master: Connection, mirror: Connection, master_url: str, tmp_path: Path
+) -> None:
+    one, other = an_artist(master), an_artist(master, 1)
+    with psycopg.connect(master_url) as first:
+        first.execute("UPDATE artist SET name = 'first' WHERE id = %s", (one,))
+        with master.transaction():
+            master.execute("UPDATE artist SET name = 'second' WHERE id = %s", (other,))
+            first.execute("UPDATE artist SET comment = 'first' WHERE id = %s", (one,))
+            first.commit()
+            master.execute("UPDATE artist SET comment = 'second' WHERE id = %s", (one,))
+    packet = export(master, tmp_path, order="xid, seqid")
+    changes = [change for some in packet.changes() for change in some]
+    assert [change.seqid for change in changes] != sorted(change.seqid for change in changes)
+    applied = apply_packet(mirror, packet, EVENTS)
+    assert applied.mode == "sets"
+    assert differing(master, mirror) == []
