@@ -23,7 +23,7 @@ MasterUrl = Annotated[
 ]
 DigestFile = Annotated[
     Path | None,
-    typer.Option("--digest", help="A digest-N.json (default: the one of the mirror's packet in the store)."),
+    typer.Option("--digest", help="A digest-N.json (default: of the mirror's packet, from the store or the feed)."),
 ]
 Tables = Annotated[
     list[str] | None, typer.Option("--tables", help="Only these: artist, 'l_artist_*', 'statistics.*' (repeatable).")
@@ -116,17 +116,36 @@ def _digest(parts: "Runtime", path: Path | None) -> "Digest":
                 return read_digest(iter(lambda: file.read(1 << 20), b""), path.name)
         except OSError as error:
             raise NotFoundError(f"{path} cannot be read: {error.strerror}.") from None
-    name = digest_name(sequence(parts.connection))
+    number = sequence(parts.connection)
+    name = digest_name(number)
     try:
         return read_digest(parts.packet_store.read(name), name)
     except NotFoundError:
-        there = [each.name for each in parts.packet_store.list() if each.name.startswith("digest-")]
-        raise NotFoundError(
-            f"There is no {name} in {parts.settings.packet_store_url}"
-            + (f"; there are {', '.join(there[-5:])}" if there else "")
-            + ". Sync up to a packet that has a digest (a master makes one every REPLICATION_DIGEST_INTERVAL packets), "
-            "give one with --digest, or name the master's database with --master-url."
-        ) from None
+        pass
+    fetched = _fetched(parts, number)
+    if fetched is not None:
+        return read_digest([fetched], name)
+    there = [each.name for each in parts.packet_store.list() if each.name.startswith("digest-")]
+    raise NotFoundError(
+        f"There is no {name} in {parts.settings.packet_store_url}"
+        + (f" (there are {', '.join(there[-5:])})" if there else "")
+        + f", nor in the feed at {parts.settings.replication_base_url}"
+        + ". Sync up to a packet that has a digest (a master makes one every REPLICATION_DIGEST_INTERVAL packets), "
+        "give one with --digest, or name the master's database with --master-url."
+    )
+
+
+def _fetched(parts: "Runtime", number: int) -> bytes | None:
+    """The digest from the feed that is synced from; without a token, MetaBrainz's own is not asked in vain."""
+    from ops.version import version
+    from workers.replication.sync.core import DEFAULT_BASE, parsed_base
+    from workers.replication.verify.fetch import fetched_digest
+
+    base, token = parsed_base(parts.settings.replication_base_url), parts.settings.replication_access_token
+    if token is None and base.url == DEFAULT_BASE:
+        return None
+    secret = None if token is None else token.get_secret_value()
+    return fetched_digest(base, secret, number, agent=f"mbevents/{version()}")
 
 
 def _progress() -> "Any":

@@ -10,6 +10,7 @@ import pytest
 
 from tests.acceptance.cli.conftest import MBEVENTS, OURS, Done
 from tests.conftest import TEMPLATE
+from tests.integration.workers.replication.sync.feed_server import TOKEN, served
 from tests.integration.workers.replication.verify.support import START, Pair, connect, make_pair, unseen
 from workers.replication.packet.archive import PacketWriter
 from workers.replication.packet.copytext import encode
@@ -82,6 +83,27 @@ def test_a_mirror_is_proved_right_and_its_damage_found_and_repaired(mirror: Mirr
     assert (table["table"], table["repaired"]) == ("musicbrainz.artist_type", 1)
     assert table["rows"][0]["columns"] == {"name": {"expected": "Person", "found": "wrong"}}
     assert json.loads(mirror.run("verify", "--json").out)["different"] == []
+
+
+def test_a_mirror_elsewhere_takes_the_digest_from_the_feed_that_it_follows(
+    mirror: Mirror, pair: Pair, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    published = tmp_path_factory.mktemp("feed")
+    with connect(pair.master_url) as connection:
+        (published / f"digest-{START}.json").write_text(make_digest(connection, START).model_dump_json())
+    with served(published) as feed:
+        environment = {"REPLICATION_BASE_URL": feed.url, "REPLICATION_ACCESS_TOKEN": TOKEN}
+        right = mirror.run("verify", **environment)
+        assert (right.code, right.out[:2]) == (0, "ok"), right.err
+        unseen(pair.mirror, "UPDATE musicbrainz.artist_type SET name = 'wrong' WHERE id = 1")
+        assert mirror.run("verify", **environment).code == 1
+        (published / f"digest-{START}.json").unlink()
+        missing = mirror.run("verify", **environment)
+        assert missing.code == 4
+        assert f"nor in the feed at {feed.url}" in missing.err
+        refused = mirror.run("verify", **environment | {"REPLICATION_ACCESS_TOKEN": "x" * 40})
+        assert "token" in refused.err
+        assert TOKEN not in right.err + missing.err + refused.err
 
 
 def test_what_is_no_digest_and_what_is_no_mirror_is_refused(mirror: Mirror) -> None:

@@ -38,7 +38,7 @@ Connect = Callable[[], AbstractContextManager[Connection]]
 Item = TypeVar("Item")
 
 # What a digest of the whole of MusicBrainz has, many times.
-_MOST_BYTES = 64 << 20
+MOST_BYTES = 64 << 20
 # So many rows of a range are read and compared one by one.
 ROWS_AT_ONCE = 1_000
 # Bits by which a range is made finer: 32 parts.
@@ -156,8 +156,8 @@ def read_digest(pieces: Iterable[bytes], name: str) -> Digest:
     data = bytearray()
     for piece in pieces:
         data += piece
-        if len(data) > _MOST_BYTES:
-            raise MbeventsError(f"{name} is no digest: it has more than {_MOST_BYTES:,} bytes.")
+        if len(data) > MOST_BYTES:
+            raise MbeventsError(f"{name} is no digest: it has more than {MOST_BYTES:,} bytes.")
     try:
         return Digest.model_validate_json(bytes(data))
     except ValidationError as error:
