@@ -147,8 +147,9 @@ class Processes:
         if process is None:
             raise ProcessesError(f"The {name} died by itself before the demo could kill it. It said:\n{self.said()}")
         os.kill(process.pid, signal.SIGKILL)
-        # Without reaping it: that is the supervisor's.
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        # Without reaping it: that is the supervisor's, who may have done it already.
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         return process.pid
 
     def hold(self, *names: str) -> None:
