@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import blake2b
@@ -114,24 +114,26 @@ class _Run:
 
     def _in_sets(self) -> None:
         tables = self._make_tables()
-        recorder, deriver = self._recorder()
-        planner = Planner(tables, ranks=ranks(self._map), chunk=self._options.chunk, deriver=deriver, whole=self._whole)
         changes = self._source.changes()
-        if self._sorted:
-            # The pile is read on the connection that makes the changes.
-            changes = Pile(self._connection, changes).by_number()
+        # The pile is read on the connection that makes the changes, and closed in the transaction that opened it.
+        with self._recording() as (recorder, deriver), ExitStack() as closed:
+            if self._sorted:
+                changes = Pile(self._connection, changes).by_number()
+            closed.enter_context(closing(changes))
+            planner = Planner(
+                tables, ranks=ranks(self._map), chunk=self._options.chunk, deriver=deriver, whole=self._whole
+            )
             chunks = planner.chunks(changes)
-        else:
-            chunks = ahead(planner.chunks(changes), depth=AHEAD)
-        applier = Applier(self._connection)
-        # The pile's cursor must be closed in the transaction that opened it.
-        with closing(changes), closing(chunks):
+            if not self._sorted:
+                chunks = ahead(chunks, depth=AHEAD)
+            closed.enter_context(closing(chunks))
+            applier = Applier(self._connection)
             for chunk in chunks:
                 _make(applier, chunk, tables)
                 if recorder is not None and chunk.events is not None:
                     recorder.derive(*chunk.events)
-        self._check_keys(tables)
-        self._done(planner, recorder)
+            self._check_keys(tables)
+            self._done(planner, recorder)
 
     def _one_by_one(self, why: str) -> Applied:
         log.warning("packet_applied_one_by_one", packet=self._source.number, why=why)
@@ -143,13 +145,12 @@ class _Run:
         with closing(pile.by_commit()) as rows:
             replayer.apply(rows)
         self._applied.diverged, self._applied.divergences = replayer.diverged, replayer.divergences
-        recorder, deriver = self._recorder()
-        planner = Planner(tables, ranks={}, chunk=self._options.chunk, deriver=deriver, whole=True, net=False)
-        with closing(pile.by_number()) as rows:
+        with self._recording() as (recorder, deriver), closing(pile.by_number()) as rows:
+            planner = Planner(tables, ranks={}, chunk=self._options.chunk, deriver=deriver, whole=True, net=False)
             for chunk in planner.chunks(rows):
                 if recorder is not None and chunk.events is not None:
                     recorder.derive(*chunk.events)
-        self._done(planner, recorder)
+            self._done(planner, recorder)
         return self._applied
 
     def _done(self, planner: Planner, recorder: Recorder | None) -> None:
@@ -176,15 +177,19 @@ class _Run:
         # No transaction of the master's: 0 is none.
         return Draft(digest, name, subject, time, 0, payload.model_dump(mode="json"))
 
-    def _recorder(self) -> tuple[Recorder | None, Callable[[], Deriver] | None]:
+    @contextmanager
+    def _recording(self) -> Iterator[tuple[Recorder | None, Callable[[], Deriver] | None]]:
+        """Who records events, and who derives them, where that is wanted and possible."""
         source = self._options.events
         if source is None:
-            return None, None
-        recorder = Recorder(self._connection, source)
-        if self._source.texts:
-            log.warning("packet_without_old_rows", packet=self._source.number)
-            return recorder, None
-        return recorder, partial(Deriver, source, self._map)
+            yield None, None
+            return
+        with closing(Recorder(self._connection, source)) as recorder:
+            if self._source.texts:
+                log.warning("packet_without_old_rows", packet=self._source.number)
+                yield recorder, None
+            else:
+                yield recorder, partial(Deriver, source, self._map)
 
     def _make_tables(self) -> Tables:
         return Tables(
