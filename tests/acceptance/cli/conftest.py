@@ -154,6 +154,16 @@ def used() -> Iterator[Home]:
 @pytest.fixture(scope="session")
 def home() -> Iterator[Home]:
     """Servers that run, with the sample database and everything installed; nothing else may be taken for granted."""
+    yield from running_home()
+
+
+@pytest.fixture
+def own_home() -> Iterator[Home]:
+    """The same, used by nobody before."""
+    yield from running_home()
+
+
+def running_home() -> Iterator[Home]:
     for made in make_home():
         started = made.run("stack", "start", "--json")
         assert started.code == 0, started.err

@@ -23,7 +23,8 @@ def test_only_a_master_exports(home: Home) -> None:
         assert "REPLICATION_TYPE is RT_STANDALONE" in done.err
 
 
-def test_packets_are_made_on_demand_and_by_the_clock(home: Home) -> None:
+def test_packets_are_made_on_demand_and_by_the_clock(own_home: Home) -> None:
+    home = own_home
     rename(home)
     begun = home.run("replication", "export", environment=MASTER)
     assert begun.code == 0, begun.err
