@@ -194,6 +194,11 @@ def newest_of(info: bytes) -> int | None:
     return None if found is None else found[0]
 
 
+def is_check(body: bytes) -> bool:
+    """Whether it is what a feed's replication-check answers, in whatever state it is."""
+    return body.split(None, 1)[:1] in ([b"OK"], [b"UNKNOWN"], [b"WARNING"], [b"CRITICAL"])
+
+
 def length_of(header: str | None) -> int | None:
     """Content-Length as a number; None where it says nothing that can be checked."""
     return int(header) if header is not None and header.isdigit() and len(header) < 19 else None

@@ -3,12 +3,12 @@
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -23,8 +23,13 @@ from workers.replication.sync.spool import Spool
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 _REDIRECTS = (301, 302, 303, 307, 308)
 _INFO = "replication-info"
+_CHECK = "replication-check"
+# How far a folder that lists nothing is searched for packets beyond one that it has not.
+_BEYOND = 3
 _SMALL_BYTES = 1 << 16
 # Less than this within the time of a stall is one.
 _LEAST_BYTES = 4096
@@ -63,6 +68,10 @@ class _AgainError(Exception):
     def __init__(self, why: str, retry_after: str | None = None) -> None:
         super().__init__(why)
         self.retry_after = retry_after
+
+    @classmethod
+    def of(cls, answer: Answer) -> "_AgainError":
+        return cls(f"{answer.origin} answers with status {answer.status}", answer.retry_after)
 
 
 class Feed:
@@ -107,8 +116,8 @@ class Feed:
     def packet(self, number: int, *, afresh: bool = False) -> Fetched | None:
         """Packet `number`, of version 2 if there is one; None if the feed has none yet.
 
-        Raises UnreachableError, core.RefusedError (also where the feed has later ones, but not this), SpoolError,
-        StoppedError.
+        Raises UnreachableError, core.RefusedError (also where the feed has later ones, but not this, and where there
+        is no feed), SpoolError, StoppedError.
         """
         if afresh:
             self._spool.drop_packet(number)
@@ -130,12 +139,41 @@ class Feed:
             if found is not None:
                 return found
         if newest is None:
+            newest = self._newest_without_info(number)
+        if newest < number:
             return None
         raise core.RefusedError(
             f"The feed at {self.base.origin} has packet {newest}, but not {number}, which is next for this mirror: it "
             "is too far behind for this feed, or the packet was lost. Take it from another feed (--base-url), or set "
             "the mirror up anew from a full dump. Nothing of what follows was applied."
         )
+
+    def _newest_without_info(self, number: int) -> int:
+        """A packet of a feed that does not say which is its newest; below `number` if nothing speaks for more.
+
+        Any web server answers 404 below a wrong address: that is "no more" only from what is seen to be a feed.
+        """
+        for later in range(number + 1, number + 1 + _BEYOND):
+            if self._there(later):
+                return later
+        if self._there(number - 1) or core.is_check(self._small(_CHECK) or b""):
+            return number - 1
+        raise core.RefusedError(
+            f"There is no feed at {self.base.url}, as far as can be seen: neither packet {number} nor {number - 1} is "
+            f"there, and no {_INFO} or {_CHECK} that a feed has. Is the address right, with its path (--base-url or "
+            f"REPLICATION_BASE_URL, as {core.DEFAULT_BASE})? Nothing was applied."
+        )
+
+    def _there(self, number: int) -> bool:
+        """Whether the feed has a packet, which is not fetched."""
+        return any(self._tried(names.packet_name(number, version), self._look) for version in (2, 1))
+
+    def _look(self, name: str) -> bool:
+        with self._opened(name, {}) as (_, answer):
+            what = core.verdict(answer, core.Begun(), has_token=self._token is not None)
+            if what is Verdict.AGAIN:
+                raise _AgainError.of(answer)
+            return what is not Verdict.MISSING
 
     def _version(self, number: int, version: int) -> Fetched | None:
         name = names.packet_name(number, version)
@@ -151,18 +189,34 @@ class Feed:
 
     def _newest(self) -> int | None:
         """The newest packet of the feed, -1 if it has none; None if it does not say."""
-        self._spool.drop(_INFO)
-        path = self._file(_INFO, _SMALL_BYTES)
-        told = None if path is None else core.newest_of(path.read_bytes())
-        self._spool.drop(_INFO)
-        return told
+        try:
+            told = self._small(_INFO)
+        except core.RefusedError:
+            if self._token is not None:
+                raise
+            # Packets are free there, but not this.
+            return None
+        return None if told is None else core.newest_of(told)
+
+    def _small(self, name: str) -> bytes | None:
+        """What is no packet and is not kept; None if it is not there."""
+        self._spool.drop(name)
+        try:
+            path = self._file(name, _SMALL_BYTES)
+            return None if path is None else path.read_bytes()
+        finally:
+            self._spool.drop(name)
 
     def _file(self, name: str, most: int) -> Path | None:
         if self._spool.has(name):
             return self._spool.path(name)
+        return self._tried(name, lambda name: self._try(name, most))
+
+    def _tried(self, name: str, ask: Callable[[str], T]) -> T:
+        """What a question of the feed comes to, asked again where that may help."""
         for attempt in count():
             try:
-                return self._try(name, most)
+                return ask(name)
             except _AgainError as error:
                 why, retry_after = str(error), error.retry_after
             except httpx.TimeoutException:
@@ -190,7 +244,7 @@ class Feed:
             if what is Verdict.MISSING:
                 return None
             if what is Verdict.AGAIN:
-                raise _AgainError(f"{answer.origin} answers with status {answer.status}", answer.retry_after)
+                raise _AgainError.of(answer)
             if what is Verdict.AFRESH:
                 self._spool.drop(name)
                 raise _AgainError("it is another file than before, and is fetched from its beginning")

@@ -35,6 +35,8 @@ class FeedServer:
         self.token: str | None = TOKEN
         # What it says that its newest packet is: -1 for none, None for a feed that does not say.
         self.newest: int | None = None
+        # What its replication-check says, if it has one.
+        self.check: str | None = None
         # What a fault that stalls waits for.
         self.over = threading.Event()
         feed = self
@@ -74,13 +76,9 @@ class FeedServer:
         self._thread.join()
 
     def answer(self, handler: Any, asked: Asked) -> None:
-        if self.token is not None and asked.token is None:
-            return send(handler, 400, b"You need to provide an access token!\n")
-        if self.token is not None and asked.token != self.token:
-            return send(handler, 403, b"Provided access token is invalid!\n")
-        if asked.name == "replication-info" and self.newest is not None:
-            last = "null" if self.newest < 0 else f'"replication-{self.newest}.tar.bz2"'
-            return send(handler, 200, f'{{"last_packet": {last}}}'.encode())
+        told = self.told(asked)
+        if told is not None:
+            return send(handler, *told)
         path = self.folder / asked.name
         if not path.is_file():
             return send(handler, 404, b"Can't find specified replication packet!\n")
@@ -92,6 +90,19 @@ class FeedServer:
             headers = {"ETag": etag, "Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
             return send(handler, 206, data[start:], headers)
         return send(handler, 200, data, {"ETag": etag})
+
+    def told(self, asked: Asked) -> tuple[int, bytes] | None:
+        """Any answer but a file's."""
+        if asked.name == "replication-check" and self.check is not None:
+            return 200, self.check.encode()
+        if self.token is not None and asked.token is None:
+            return 400, b"You need to provide an access token!\n"
+        if self.token is not None and asked.token != self.token:
+            return 403, b"Provided access token is invalid!\n"
+        if asked.name == "replication-info" and self.newest is not None:
+            last = "null" if self.newest < 0 else f'"replication-{self.newest}.tar.bz2"'
+            return 200, f'{{"last_packet": {last}}}'.encode()
+        return None
 
     # Faults
 

@@ -50,15 +50,50 @@ def fetched(feed: Feed, number: int = 7) -> bytes:
 
 
 def test_what_the_feed_has_not_is_nothing_new(make: Make, feed: FeedServer) -> None:
-    assert make().packet(7) is None
     feed.newest = 6
     assert make().packet(7) is None
     feed.newest = -1
     assert make().packet(7) is None
-    # One that does not say is believed.
-    assert [each.name for each in feed.asked[:3]] == [V2, "replication-info", V1]
-    assert [each.name for each in feed.asked[3:5]] == [V2, "replication-info"]
-    assert len(feed.asked) == 7
+    assert [each.name for each in feed.asked] == [V2, "replication-info"] * 2
+
+
+@pytest.mark.parametrize("check", [None, "<!DOCTYPE html>", "OKAY"])
+def test_a_wrong_address_is_no_feed_without_more(make: Make, feed: FeedServer, spool: Spool, check: str | None) -> None:
+    feed.check = check
+    with pytest.raises(RefusedError, match=f"There is no feed at {feed.url}.*Is the address right") as error:
+        make().packet(7)
+    assert TOKEN not in str(error.value)
+    assert not spool.path("replication-check").exists()
+
+
+@pytest.mark.parametrize("check", ["OK", "UNKNOWN no replication packets available", "CRITICAL Replication packet 3 …"])
+def test_a_feed_that_says_how_it_is_has_no_more(make: Make, feed: FeedServer, check: str) -> None:
+    feed.check = check
+    assert make().packet(7) is None
+    assert feed.asked[-1].name == "replication-check"
+
+
+def test_a_feed_whose_packets_are_free_may_want_a_token_for_the_rest(make: Make, feed: FeedServer) -> None:
+    feed.token, feed.check = None, "OK"
+    feed.faults += [feed.status(404), feed.status(400)]
+    assert make(token=None).packet(7) is None
+    feed.faults += [feed.status(404), feed.status(400)]
+    with pytest.raises(RefusedError, match=r"does not take the access token \(status 400\)"):
+        make().packet(7)
+
+
+@pytest.mark.parametrize("name", [V1.replace("7", "6"), V2.replace("7", "6")])
+def test_a_folder_with_the_packet_that_the_mirror_has_is_believed(make: Make, feed: FeedServer, name: str) -> None:
+    (feed.folder / name).write_bytes(DATA)
+    assert make().packet(7) is None
+
+
+@pytest.mark.parametrize("later", [8, 10])
+def test_a_folder_that_has_later_packets_but_not_this_one_is_no_end(make: Make, feed: FeedServer, later: int) -> None:
+    for number in (6, later):
+        (feed.folder / f"replication-{number}.tar.bz2").write_bytes(DATA)
+    with pytest.raises(RefusedError, match=f"has packet {later}, but not 7"):
+        make().packet(7)
 
 
 def test_a_feed_that_has_later_packets_but_not_this_one_is_no_end(make: Make, feed: FeedServer) -> None:

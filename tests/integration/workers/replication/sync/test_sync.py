@@ -126,6 +126,15 @@ def test_a_gap_of_the_feed_is_told(
     assert sequence(mirror) == 1
 
 
+def test_a_wrong_address_is_no_success(mirror: Connection, feed: FeedServer, follower: Follower) -> None:
+    with pytest.raises(RefusedError, match="There is no feed at"):
+        follower.once()
+    assert mirror.execute("SELECT up_to_date_at FROM mbevents.replication_state").fetchone() == (None,)
+    feed.newest = -1
+    assert follower.once().up_to_date
+    assert mirror.execute("SELECT up_to_date_at IS NULL FROM mbevents.replication_state").fetchone() == (False,)
+
+
 def test_a_database_that_is_no_copy_of_a_master_is_told(mirror: Connection, packets: Make, follower: Follower) -> None:
     mirror.execute("UPDATE replication_control SET current_replication_sequence = NULL")
     with pytest.raises(UsageError, match="has no replication sequence"):
