@@ -229,6 +229,11 @@ class Filters:
             return False
         return plain not in self.ignored_tables and plain.partition(".")[0] not in self.ignored_schemas
 
+    def parted(self, skipped: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+        """Of changes that were skipped, by table: those that are not wanted, and those that have no table here."""
+        ignored = {name: count for name, count in skipped.items() if not self.wanted(name)}
+        return ignored, {name: count for name, count in skipped.items() if name not in ignored}
+
     def unknown(self, tables: Collection[str]) -> list[str]:
         """Named tables that the mirror has not."""
         there = {name.replace('"', "") for name in tables}

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -249,11 +249,15 @@ class Syncer:
         self._telemetry.gauge("mbevents_sync_sequence", applied.number)
         how = f", one by one ({applied.why})" if applied.mode == "one by one" else ""
         self._say(f"Packet {applied.number}: {applied.changes:,} changes in {seconds:.1f} s{how}{behind}.")
-        if applied.skipped:
-            tables = ", ".join(f"{name} ({count:,})" for name, count in sorted(applied.skipped.items()))
-            self._say(f"  Skipped, as these tables are not kept here: {tables}.")
+        ignored, absent = self._options.filters.parted(applied.skipped)
+        if ignored:
+            self._say(f"  Skipped, as the filters say: {_counted(ignored)}.")
+        if absent:
+            self._say(f"  Skipped, as this mirror does not have these tables: {_counted(absent)}.")
         if applied.diverged:
-            self._say(f"  {applied.diverged:,} rows differed from their master's, among them:")
+            rows = "1 row" if applied.diverged == 1 else f"{applied.diverged:,} rows"
+            among = "" if applied.diverged == len(applied.divergences) else ", among them"
+            self._say(f"  {rows} differed from the master's{among}:")
             for each in applied.divergences:
                 self._say(f"    {each}")
 
@@ -299,6 +303,10 @@ class _Recorded:
         except psycopg.Error as error:
             # The database is what failed.
             log.warning("sync_run_not_recorded", why=why, error=type(error).__name__)
+
+
+def _counted(tables: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({count:,})" for name, count in sorted(tables.items()))
 
 
 def _add(done: Pass, applied: Applied) -> None:

@@ -152,7 +152,7 @@ def test_rows_that_differ_stop_it_or_are_repaired(
     done = follower.once(apply=replace(follower.options.apply, on_divergence="repair"))
     assert (done.diverged, done.one_by_one) == (1, 1)
     assert differing(master, mirror) == []
-    assert any("1 rows differed" in each for each in follower.said)
+    assert "  1 row differed from the master's:" in follower.said
 
 
 def test_a_packet_known_to_be_broken_is_applied_as_far_as_it_goes(
@@ -175,6 +175,16 @@ def test_what_is_filtered_stays_as_it_is(
     assert done.packets == 1
     assert mirror.execute(f"SELECT name FROM artist WHERE id = {FIRST}").fetchone() == before
     assert "musicbrainz.no_such" in follower.said[0]
+    assert follower.said[2:] == ["  Skipped, as the filters say: musicbrainz.artist (1)."]
+
+
+def test_what_has_no_table_here_is_told_apart_from_what_is_filtered(
+    mirror: Connection, packets: Make, follower: Follower
+) -> None:
+    mirror.execute("ALTER TABLE artist RENAME TO gone")
+    packets(1)
+    follower.once()
+    assert follower.said[1:] == ["  Skipped, as this mirror does not have these tables: musicbrainz.artist (1)."]
 
 
 def test_hooks_run_after_each_packet(mirror: Connection, packets: Make, follower: Follower, tmp_path: Path) -> None:
