@@ -69,9 +69,10 @@ class Mirror:
     def up_to_date(self) -> None:
         self.connection.execute(_sql("up_to_date"))
 
-    def begin_run(self, sequence: int) -> int:
+    def begin_run(self, sequence: int, ago: float = 0.0) -> int:
+        """Of a pass that began `ago` seconds before."""
         self.connection.execute(_sql("close_runs"))
-        run = int(self._one("begin_run", sequence=sequence)[0])
+        run = int(self._one("begin_run", sequence=sequence, ago=ago)[0])
         self.connection.execute(_sql("trim_runs"), {"id": run, "kept": RUNS_KEPT})
         return run
 

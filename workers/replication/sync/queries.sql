@@ -33,7 +33,9 @@ UPDATE mbevents.replication_state SET paused = %(paused)s WHERE paused <> %(paus
 UPDATE mbevents.replication_state SET up_to_date_at = clock_timestamp();
 
 -- name: begin_run
-INSERT INTO mbevents.sync_run (from_sequence, to_sequence) VALUES (%(sequence)s, %(sequence)s) RETURNING id;
+-- By the database's clock, as its end.
+INSERT INTO mbevents.sync_run (started_at, from_sequence, to_sequence)
+VALUES (clock_timestamp() - make_interval(secs => %(ago)s), %(sequence)s, %(sequence)s) RETURNING id;
 
 -- name: close_runs
 -- Whoever has the lock knows that nobody else is at it.

@@ -283,10 +283,11 @@ class _Recorded:
     def __init__(self, mirror: Mirror) -> None:
         self._mirror = mirror
         self._run: int | None = None
+        self._began = time.monotonic()
 
     def begin(self, done: Pass) -> None:
         if self._run is None:
-            self._run = self._mirror.begin_run(done.last)
+            self._run = self._mirror.begin_run(done.last, time.monotonic() - self._began)
 
     def note(self, done: Pass) -> None:
         assert self._run is not None

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from events.errors import UsageError, VersionMismatchError
+from events.errors import UnreachableError, UsageError, VersionMismatchError
 from events.locks import SYNC_KEY
 from tests.integration.workers.replication.conftest import Connection
 from tests.integration.workers.replication.support import differing
@@ -124,6 +124,19 @@ def test_a_gap_of_the_feed_is_told(
     with pytest.raises(RefusedError, match="has packet 3, but not 2"):
         follower.once()
     assert sequence(mirror) == 1
+
+
+def test_a_pass_that_failed_began_when_it_began(
+    mirror: Connection, packets: Make, feed: FeedServer, follower: Follower
+) -> None:
+    packets(1)
+    follower.stall = 0.2
+    feed.faults += [feed.stall()] * 4
+    with pytest.raises(UnreachableError):
+        follower.once()
+    took = mirror.execute("SELECT extract(epoch FROM ended_at - started_at)::float8 FROM mbevents.sync_run").fetchone()
+    assert took is not None
+    assert 0.8 <= took[0] < 10
 
 
 def test_a_wrong_address_is_no_success(mirror: Connection, feed: FeedServer, follower: Follower) -> None:
