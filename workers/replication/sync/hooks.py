@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from events.errors import UsageError
 
@@ -39,17 +40,32 @@ class Patience:
         return None
 
 
-def run_hooks(folder: Path, number: int, patience: Patience) -> list[str]:
-    """Run every executable file of a folder, by name; what went wrong, in words. Raises UsageError."""
-    return [told for path in _hooks(folder) if (told := _run(path, number, patience)) is not None]
+class Hooks(NamedTuple):
+    """The files of a folder, by name; `idle` are those that are not executable."""
+
+    run: Sequence[Path]
+    idle: Sequence[Path]
 
 
-def _hooks(folder: Path) -> Sequence[Path]:
+def find_hooks(folder: Path) -> Hooks:
+    """Raises UsageError."""
     try:
         found = sorted(folder.iterdir(), key=lambda path: path.name)
     except OSError as error:
         raise UsageError(f"REPLICATION_HOOKS: the folder {folder} cannot be read: {error.strerror}.") from None
-    return [path for path in found if path.is_file() and os.access(path, os.X_OK) and not path.name.startswith(".")]
+    files = [path for path in found if path.is_file() and not path.name.startswith(".")]
+    executable = [path for path in files if os.access(path, os.X_OK)]
+    return Hooks(executable, [path for path in files if path not in executable])
+
+
+def run_hooks(folder: Path, number: int, patience: Patience) -> list[str]:
+    """Run every executable file of a folder, by name; what went wrong, in words."""
+    try:
+        hooks = find_hooks(folder)
+    except UsageError as error:
+        # It was there when we began, and the packet is applied.
+        return [str(error)]
+    return [told for path in hooks.run if (told := _run(path, number, patience)) is not None]
 
 
 def _run(path: Path, number: int, patience: Patience) -> str | None:

@@ -20,9 +20,9 @@ from workers.replication.sync import core
 from workers.replication.sync.adapters import Connection, Mirror, ended_in_time
 from workers.replication.sync.core import Filters, Outcome, Pass, span
 from workers.replication.sync.fetch import Feed, Fetched, SpoolError, StoppedError
-from workers.replication.sync.hooks import Patience, run_hooks
+from workers.replication.sync.hooks import Patience, find_hooks, run_hooks
 from workers.replication.sync.pipeline import Downloads
-from workers.replication.sync.signatures import SignatureError, check_signature
+from workers.replication.sync.signatures import SignatureError, check_key, check_signature
 from workers.replication.sync.spool import Spool
 
 log = structlog.get_logger(__name__)
@@ -79,6 +79,7 @@ class Syncer:
 
     def once(self, limit: int | None = None) -> Pass:
         """Apply all that there is, or so many packets. Raises HeldError, UsageError, and what went wrong."""
+        self._check_options()
         with self._connect() as connection, closing(self._spool):
             mirror = Mirror(connection)
             mirror.prepare()
@@ -91,6 +92,7 @@ class Syncer:
 
     def follow(self, limit: int | None = None) -> Pass:
         """The same, again and again until `stop`, or so many packets; servers that are away are waited for."""
+        self._check_options()
         whole = Pass()
         with closing(self._spool):
             while self._goes_on(whole, limit):
@@ -111,6 +113,15 @@ class Syncer:
                     self._told = why
                     self._stop.wait(self._options.interval)
         return whole
+
+    def _check_options(self) -> None:
+        """Before anything is applied. Raises UsageError."""
+        options = self._options
+        if options.key is not None:
+            check_key(options.key)
+        if options.hooks is not None and (idle := find_hooks(options.hooks).idle):
+            names = ", ".join(path.name for path in idle)
+            self._say(f"These files in {options.hooks} are no hooks, for they are not executable: {names}.")
 
     def _goes_on(self, whole: Pass, limit: int | None) -> bool:
         return not self._stop.is_set() and (limit is None or whole.packets < limit)

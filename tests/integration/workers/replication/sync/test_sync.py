@@ -220,8 +220,32 @@ def test_hooks_run_after_each_packet(mirror: Connection, packets: Make, follower
     finally:
         del os.environ["REPLICATION_ACCESS_TOKEN"]
     assert told.read_text() == "first 1 1 \nlast 1\nfirst 2 2 \nlast 2\n"
+    assert follower.said[0].endswith("are no hooks, for they are not executable: not-executable.")
     assert "The hook 20-fail failed with exit code 3. Packet 1 stays applied." in follower.said
     assert any("The hook 30-hang was killed" in each for each in follower.said)
+
+
+def test_a_folder_of_hooks_that_is_none_is_told_before_anything_is_applied(
+    mirror: Connection, packets: Make, feed: FeedServer, follower: Follower, tmp_path: Path
+) -> None:
+    packets(1)
+    with pytest.raises(UsageError, match=r"REPLICATION_HOOKS: the folder .* cannot be read: No such file"):
+        follower.once(hooks=tmp_path / "none")
+    with pytest.raises(UsageError, match="REPLICATION_HOOKS"):
+        follower.syncer().follow()
+    assert (sequence(mirror), feed.asked) == (0, [])
+
+
+def test_a_folder_of_hooks_that_goes_away_stops_no_packet(
+    mirror: Connection, packets: Make, follower: Follower, tmp_path: Path
+) -> None:
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    (hooks / "10-last").write_text(f"#!/bin/sh\nrm -r {hooks}\n")
+    (hooks / "10-last").chmod(0o755)
+    packets(2)
+    assert follower.once(hooks=hooks).packets == 2
+    assert any("cannot be read: No such file or directory. Packet 2 stays applied." in each for each in follower.said)
 
 
 def test_only_what_is_signed_by_the_right_key_is_applied(
@@ -234,16 +258,18 @@ def test_only_what_is_signed_by_the_right_key_is_applied(
     with pytest.raises(SignatureError, match="has no signature"):
         follower.once(key=key)
     sign_as_another(packet)
-    with pytest.raises(SignatureError, match=r"is not good \((ERRSIG|NO_PUBKEY)\)"):
+    with pytest.raises(SignatureError, match=r"is not good: it is of another key \([0-9A-F]{16}\) than the one in"):
         follower.once(key=key)
     sign(packet)
     other = folder / "replication-2-v2.tar.bz2"
     (folder / f"{other.name}.asc").write_text((folder / f"{packet.name}.asc").read_text())
-    with pytest.raises(SignatureError, match=r"replication-2-v2.tar.bz2 is not good \(BADSIG\)"):
+    with pytest.raises(SignatureError, match=r"replication-2-v2.tar.bz2 is not good: it is of other bytes \(BADSIG\)"):
         follower.once()
     assert sequence(mirror) == 1
     with pytest.raises(UsageError, match="no armoured public key"):
         follower.once(key=packet)
+    with pytest.raises(UsageError, match=r"REPLICATION_GPG_KEY: .*none cannot be read: No such file"):
+        follower.once(key=tmp_path / "none")
     sign(other)
     assert follower.once(key=key).packets == 1
 
