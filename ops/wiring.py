@@ -418,7 +418,7 @@ class Runtime:
         secret = None if token is None else token.get_secret_value()
         return Syncer(
             self.connection,
-            lambda: Feed(base, secret, spool, feed, self.telemetry),
+            lambda say_retry: Feed(base, secret, spool, feed, self.telemetry, say=say_retry),
             spool,
             options,
             stop=stop,

@@ -31,7 +31,7 @@ def sync(mirror_url: str, feed_url: str, folder: Path, token: str) -> Pass:
     )
     return Syncer(
         lambda: psycopg.connect(mirror_url, autocommit=True),
-        lambda: Feed(base, token, spool, FeedOptions("test", 1 << 30), NoTelemetry()),
+        lambda _: Feed(base, token, spool, FeedOptions("test", 1 << 30), NoTelemetry()),
         spool,
         options,
         stop=threading.Event(),

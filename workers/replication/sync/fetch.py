@@ -75,7 +75,9 @@ class _AgainError(Exception):
 
 
 class Feed:
-    """One feed and one token, which goes to that feed's own host only. Used by one thread, ended by another."""
+    """One feed and one token, which goes to that feed's own host only. Used by one thread, ended by another.
+
+    `say` is told of each try that came to nothing, but the last one's error."""
 
     def __init__(
         self,
@@ -84,6 +86,8 @@ class Feed:
         spool: Spool,
         options: FeedOptions,
         telemetry: Telemetry,
+        *,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.base = base
         self._token = token
@@ -91,6 +95,7 @@ class Feed:
         self._options = options
         self._ended = threading.Event()
         self._telemetry = telemetry
+        self._say = say
         self._current: httpx.Response | None = None
         self._client = httpx.Client(
             timeout=httpx.Timeout(options.stall, connect=10.0),
@@ -232,7 +237,8 @@ class Feed:
                     "What came is kept; the next run goes on from there."
                 )
             self._telemetry.count("mbevents_sync_retries_total")
-            log.warning("download_failed", packet=name, why=why, seconds=delay)
+            log.debug("download_failed", packet=name, why=why, seconds=delay)
+            self._say(f"The feed at {self.base.origin} did not give {name}: {why}. Trying again in {delay:g} s.")
             if self._ended.wait(delay):
                 raise StoppedError
         raise AssertionError

@@ -57,7 +57,7 @@ class Syncer:
     def __init__(
         self,
         connect: Callable[[], AbstractContextManager[Connection]],
-        make_feed: Callable[[], Feed],
+        make_feed: Callable[[Callable[[str], None]], Feed],
         spool: Spool,
         options: SyncOptions,
         *,
@@ -74,7 +74,9 @@ class Syncer:
         self._hurry = hurry
         self._say = say
         self._telemetry = telemetry
-        # What was said last of what is in the way.
+        # Who follows is told once of what is in the way, whoever waits for the end each time.
+        self._say_retry = say
+        # What was said last of it.
         self._told = ""
 
     def once(self, limit: int | None = None) -> Pass:
@@ -93,6 +95,7 @@ class Syncer:
     def follow(self, limit: int | None = None) -> Pass:
         """The same, again and again until `stop`, or so many packets; servers that are away are waited for."""
         self._check_options()
+        self._say_retry = lambda _: None
         whole = Pass()
         with closing(self._spool):
             while self._goes_on(whole, limit):
@@ -107,8 +110,10 @@ class Syncer:
                     break
                 except (UnreachableError, SpoolError, psycopg.OperationalError) as error:
                     why = self._options.describe(error)
-                    log.warning("sync_interrupted", why=why)
-                    if why != self._told:
+                    if why == self._told:
+                        log.debug("sync_interrupted", why=why)
+                    else:
+                        log.warning("sync_interrupted", why=why)
                         self._say(f"{why.rstrip('.')}. Trying again every {span(self._options.interval)}.")
                     self._told = why
                     self._stop.wait(self._options.interval)
@@ -140,7 +145,6 @@ class Syncer:
                 paused = False
                 done = self._run(mirror, None if limit is None else limit - whole.packets)
                 whole.add(done)
-                self._told = ""
                 if done.packets:
                     # Another one may have come meanwhile.
                     continue
@@ -199,7 +203,9 @@ class Syncer:
             done.last = sequence
             self._spool.tidy(sequence)
             left = None if limit is None else limit - done.packets
-            with closing(Downloads(self._make_feed(), sequence + 1, stop=self._stop, most=left)) as downloads:
+            with closing(
+                Downloads(self._make_feed(self._say_retry), sequence + 1, stop=self._stop, most=left)
+            ) as downloads:
                 try:
                     return self._apply_all(mirror, recorded, done, downloads)
                 except PacketError as error:
@@ -212,6 +218,7 @@ class Syncer:
 
     def _apply_all(self, mirror: Mirror, recorded: "_Recorded", done: Pass, downloads: Downloads) -> None:
         while (fetched := downloads.next()) is not None:
+            self._tell_back()
             if self._stop.is_set() or mirror.paused():
                 return
             recorded.begin(done)
@@ -230,7 +237,14 @@ class Syncer:
             self._hook(fetched.number)
             if self._stop.is_set():
                 raise StoppedError
+        self._tell_back()
         done.up_to_date = downloads.up_to_date
+
+    def _tell_back(self) -> None:
+        if self._told:
+            log.info("sync_goes_on")
+            self._say("What was in the way is over; going on.")
+        self._told = ""
 
     def _apply(self, mirror: Mirror, fetched: Fetched) -> Applied:
         options = self._options

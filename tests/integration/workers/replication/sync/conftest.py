@@ -65,7 +65,7 @@ class Follower:
 
         return Syncer(
             connect,
-            lambda: Feed(base, self.token, spool, options, NoTelemetry()),
+            lambda say: Feed(base, self.token, spool, options, NoTelemetry(), say=say),
             spool,
             self.options,
             stop=self.stop,

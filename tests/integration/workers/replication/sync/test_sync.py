@@ -1,6 +1,7 @@
 """A mirror that follows a feed over HTTP, and what stops it."""
 
 import os
+import re
 import subprocess
 import threading
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
 from events.errors import UnreachableError, UsageError, VersionMismatchError
 from events.locks import SYNC_KEY
@@ -317,7 +319,7 @@ def test_who_follows_waits_for_servers_that_are_away(
 ) -> None:
     packets(1)
     feed.faults += [feed.status(500)] * 8
-    with following(follower):
+    with capture_logs() as logged, following(follower):
         wait_for(lambda: any("status 500" in each for each in follower.said))
         wait_for(lambda: sequence(mirror) == 1)
         mirror.execute(
@@ -326,8 +328,21 @@ def test_who_follows_waits_for_servers_that_are_away(
         )
         packets(1)
         wait_for(lambda: sequence(mirror) == 2)
-    # The same is not said again.
+    # The same is not said again, but that it is over.
     assert len([each for each in follower.said if "status 500" in each]) == 1
+    assert "What was in the way is over; going on." in follower.said
+    warned = [each for each in logged if each["log_level"] == "warning" and "status 500" in str(each)]
+    assert [each["event"] for each in warned] == ["sync_interrupted"]
+
+
+def test_who_syncs_once_is_told_of_each_try(packets: Make, feed: FeedServer, follower: Follower) -> None:
+    packets(1)
+    feed.faults += [feed.status(503)]
+    follower.once()
+    assert re.fullmatch(
+        r"The feed at 127.0.0.1:\d+ did not give replication-1-v2.tar.bz2: .* status 503. Trying again in 0.01 s.",
+        follower.said[0],
+    )
 
 
 def test_a_refused_token_ends_also_who_follows(mirror: Connection, packets: Make, follower: Follower) -> None:
