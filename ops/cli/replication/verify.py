@@ -51,7 +51,8 @@ def verify(
     """Compare a mirror with its master.
 
     Without the master's database, with the digest that the master published beside a packet: tells the tables and
-    ranges of keys that differ. With it, also the rows. Exit code 1 if something differs.
+    ranges of keys that differ. With it, also the rows. Exit code 1 if something differs, 3 if the schema does, 5 if
+    they could not be compared.
     """
     from events.errors import UsageError
     from workers.replication.verify.service import Options, compare, compare_with_master
@@ -89,17 +90,22 @@ def _configured(parts: "Runtime") -> str | None:
 def _connected(url: str) -> Iterator[Any]:
     import psycopg
 
-    from events.errors import UnreachableError
-    from ops.urls import hidden
+    from events.errors import UnreachableError, UsageError
+    from ops.private import described
+    from ops.urls import database_name, hidden
 
+    try:
+        database_name(url)
+    except ValueError as error:
+        raise UsageError(f"--master-url (or REPLICATION_MASTER_URL) is wrong: {error}.") from None
     try:
         connection: psycopg.Connection[Any] = psycopg.connect(
             url, autocommit=True, connect_timeout=10, application_name="mbevents verify"
         )
     except psycopg.Error as error:
         raise UnreachableError(
-            f"The master's database ({hidden(url)}) does not answer: {type(error).__name__}. Check --master-url or "
-            "REPLICATION_MASTER_URL."
+            f"The master's database ({hidden(url)}) cannot be reached: {described(error).rstrip('.')}. "
+            "Check --master-url or REPLICATION_MASTER_URL."
         ) from None
     with connection:
         yield connection
@@ -165,11 +171,17 @@ def _print(report: "Report") -> None:
     for table in report.tables:
         if not table.same:
             _print_table(table)
-    same = [table for table in report.tables if table.same]
-    put(
-        f"{mark(report.ok)}  {plural(len(same), 'table')} with {plural(sum(table.found for table in same), 'row')} "
-        f"hold what the master does after packet {report.sequence}"
-    )
+    good = [table for table in report.tables if table.ok]
+    if good:
+        rows = sum(table.expected for table in good)
+        verb = "holds" if len(good) == 1 else "hold"
+        put(
+            f"{mark(True)}  {plural(len(good), 'table')} with {plural(rows, 'row')} {verb} what the master does after "
+            f"packet {report.sequence}"
+        )
+    bad = len(report.tables) - len(good)
+    if bad:
+        put(f"{mark(False)}  {plural(bad, 'table')} {'does' if bad == 1 else 'do'} not")
     if report.absent:
         say(f"Not on this mirror: {', '.join(report.absent)}.")
     say(f"Not compared, as no packet carries them: {', '.join(report.left_out)}.")
@@ -177,7 +189,10 @@ def _print(report: "Report") -> None:
 
 def _print_table(table: "Compared") -> None:
     what = f"{plural(table.expected, 'row')} expected, {table.found:,} found"
-    put(f"{mark(table.ok)}  {table.table}: {table.reason or 'differs'}; {what}")
+    if table.ok:
+        put(f"repaired  {table.table}: {plural(table.repaired, 'row')} written; before, {what}")
+    else:
+        put(f"{mark(False)}  {table.table}: {table.reason or 'differs'}; {what}")
     for row in table.differences:
         put(f"       {_row(row)}")
     if table.more:
@@ -188,7 +203,7 @@ def _print_table(table: "Compared") -> None:
             if table.uuid:
                 where = f"{table.key} from {each.low:08x}… to {each.high - 1:08x}…"
             put(f"       {where}: {plural(each.expected, 'row')} expected, {each.found:,} found")
-    if table.repaired:
+    if table.repaired and not table.ok:
         put(f"       {plural(table.repaired, 'row')} written")
 
 

@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -66,12 +67,25 @@ def test_a_mirror_is_proved_right_and_its_damage_found_and_repaired(mirror: Mirr
     wrong = mirror.run("verify")
     assert wrong.code == 1
     assert "FAULT  musicbrainz.artist_type: differs" in wrong.out
+    good, bad = wrong.out.splitlines()[-2:]
+    assert re.fullmatch(f"ok  [0-9]+ tables with [0-9,]+ rows hold what the master does after packet {START}", good)
+    assert bad == "FAULT  1 table does not"
     assert "id from 1 to 1: 1 row expected, 1 found" in wrong.out
     assert mirror.run("verify", "--tables", "artist", "--tables", "statistics.*").code == 0
 
     away = mirror.run("verify", "--master-url", "postgresql://u:s3cret@127.0.0.1:1/mb")
     assert away.code == 6
-    assert "s3cret" not in away.err
+    assert "Connection refused" in away.err
+    wrong = mirror.run("verify", "--master-url", "mysql://u:s3cret@127.0.0.1/mb")
+    assert wrong.code == 2
+    assert "--master-url (or REPLICATION_MASTER_URL) is wrong: it must begin with postgresql://" in wrong.err
+    absent = mirror.run("verify", "--master-url", pair.master_url.replace(pair.master.info.dbname, "nowhere"))
+    assert absent.code == 6
+    assert 'database "nowhere" does not exist' in absent.err
+    itself = mirror.run("verify", "--master-url", pair.mirror_url)
+    assert itself.code == 2
+    assert "is the mirror itself" in itself.err
+    assert "s3cret" not in away.err + wrong.err
     told = mirror.run("verify", REPLICATION_MASTER_URL=pair.master_url)
     assert told.code == 1
     assert "changed id = '1': name is 'wrong' instead of 'Person'" in told.out
@@ -83,6 +97,12 @@ def test_a_mirror_is_proved_right_and_its_damage_found_and_repaired(mirror: Mirr
     assert (table["table"], table["repaired"]) == ("musicbrainz.artist_type", 1)
     assert table["rows"][0]["columns"] == {"name": {"expected": "Person", "found": "wrong"}}
     assert json.loads(mirror.run("verify", "--json").out)["different"] == []
+    unseen(pair.mirror, "DELETE FROM musicbrainz.artist_type WHERE id = 1")
+    told = mirror.run("verify", "--repair", "--yes", "--master-url", pair.master_url, "--tables", "artist_type")
+    assert told.code == 0
+    first, *_, last = told.out.splitlines()
+    assert first == "repaired  musicbrainz.artist_type: 1 row written; before, 5 rows expected, 4 found"
+    assert last == f"ok  1 table with 5 rows holds what the master does after packet {START}"
 
 
 def test_a_mirror_elsewhere_takes_the_digest_from_the_feed_that_it_follows(
@@ -113,7 +133,7 @@ def test_what_is_no_digest_and_what_is_no_mirror_is_refused(mirror: Mirror) -> N
         assert f"REPLICATION_TYPE is {kind}: only a mirror (RT_MIRROR)" in refused.err
     (mirror.store / "digest-100.json").write_text('{"sequence": 100}')
     done = mirror.run("verify")
-    assert done.code == 1
+    assert done.code == 5
     assert "digest-100.json is no digest that this release can read: schema_sequence" in done.err
     assert mirror.run("verify", "--digest", "nowhere.json").code == 4
 

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from queue import SimpleQueue
 from typing import Any, Literal, NamedTuple
 
@@ -12,7 +13,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import tuple_row
 
-from events.errors import MbeventsError, UsageError
+from events.errors import MbeventsError, UnreachableError, UsageError
 from events.sql import queries
 from events.tables import read_tables
 from workers.replication.verify.core import (
@@ -46,7 +47,13 @@ _AWAY: Mapping[str, _Statement] = {"extra": "delete", "changed": "delete"}
 _BACK: Mapping[str, _Statement] = {"changed": "insert", "missing": "insert"}
 
 
-class MovedOnError(MbeventsError):
+class NotComparedError(MbeventsError):
+    """Mirror and master could not be compared, so it is not known whether something differs."""
+
+    exit_code = 5
+
+
+class MovedOnError(NotComparedError):
     """The database is not at the packet that it was expected at."""
 
 
@@ -65,6 +72,8 @@ class Snapshot:
 
     def __init__(self, connections: Sequence[Connection]) -> None:
         self._connections = connections
+        info = connections[0].info
+        self.name = f"database {info.dbname} at {info.host or 'the local server'}"
         self._free: SimpleQueue[Connection] = SimpleQueue()
         for connection in connections:
             self._free.put(connection)
@@ -79,10 +88,15 @@ class Snapshot:
         # Changes that are in no packet yet, by table.
         self.pending = frozenset(name for (name,) in self._ask(_named("pending"))) if there else frozenset[str]()
 
-    @property
-    def name(self) -> str:
-        info = self._connections[0].info
-        return f"database {info.dbname} at {info.host or 'the local server'}"
+    @cached_property
+    def identity(self) -> tuple[Any, ...]:
+        """The same of the same database only, however it was connected to."""
+        return self._ask(_named("identity"))[0]
+
+    @cached_property
+    def captures(self) -> bool:
+        """Whether packets come from here."""
+        return bool(self._ask(_named("captures"))[0][0])
 
     def shapes(self) -> dict[str, Shape]:
         """The tables that packets carry, by their quoted and qualified names."""
@@ -167,6 +181,16 @@ class Snapshot:
         try:
             with connection.cursor(row_factory=tuple_row) as cursor:
                 return cursor.execute(query, parameters).fetchall()
+        except psycopg.ProgrammingError as error:
+            # There are two databases: it must be said which of them it is.
+            raise NotComparedError(
+                f"The {self.name} does not let itself be read: {error.diag.message_primary}. "
+                "Nothing was compared. Connect as a role that may read all replicated tables."
+            ) from error
+        except psycopg.OperationalError as error:
+            if not connection.broken:
+                raise
+            raise UnreachableError(f"The {self.name} does not answer any more. Nothing was compared.") from error
         finally:
             self._free.put(connection)
 

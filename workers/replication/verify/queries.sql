@@ -11,6 +11,17 @@ FROM (VALUES
 -- name: sequences
 SELECT current_replication_sequence, current_schema_sequence FROM musicbrainz.replication_control ORDER BY id LIMIT 1;
 
+-- name: identity
+-- Of a copy of a whole server all but the time is the same.
+SELECT s.system_identifier, d.oid::bigint, pg_postmaster_start_time()
+FROM pg_control_system() AS s, pg_database AS d WHERE d.datname = current_database();
+
+-- name: captures
+SELECT EXISTS (
+    SELECT FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid
+    WHERE NOT t.tgisinternal AND p.pronamespace = to_regnamespace('dbmirror2')
+);
+
 -- name: has_pending
 SELECT to_regclass('dbmirror2.pending_data') IS NOT NULL;
 

@@ -13,13 +13,13 @@ import psycopg
 import structlog
 from pydantic import ValidationError
 
-from events.errors import MbeventsError, NotFoundError, UsageError, VersionMismatchError
+from events.errors import NotFoundError, UsageError, VersionMismatchError
 from events.tables import NOT_IN_PACKETS
 from schemas.replication import Digest, TableDigest
 from workers.replication.packet.names import digest_name
 from workers.replication.store import PacketStore
 from workers.replication.verify import adapters
-from workers.replication.verify.adapters import MovedOnError, Progress, Snapshot
+from workers.replication.verify.adapters import MovedOnError, NotComparedError, Progress, Snapshot
 from workers.replication.verify.core import (
     Difference,
     Range,
@@ -152,18 +152,18 @@ def publish_digest(connect: Connect, store: PacketStore, spool: Path, n: int) ->
 
 
 def read_digest(pieces: Iterable[bytes], name: str) -> Digest:
-    """A published digest. Raises MbeventsError for what is none."""
+    """A published digest. Raises NotComparedError for what is none."""
     data = bytearray()
     for piece in pieces:
         data += piece
         if len(data) > MOST_BYTES:
-            raise MbeventsError(f"{name} is no digest: it has more than {MOST_BYTES:,} bytes.")
+            raise NotComparedError(f"{name} is no digest: it has more than {MOST_BYTES:,} bytes.")
     try:
         return Digest.model_validate_json(bytes(data))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        raise MbeventsError(
+        raise NotComparedError(
             f"{name} is no digest that this release can read: {where:.80}: {first['msg']:.200}."
         ) from None
 
@@ -178,6 +178,7 @@ def compare(mirror: Connect, digest: Digest, options: Options) -> Report:
     """A mirror with a published digest. Raises MovedOnError unless it is at that packet."""
     with ExitStack() as stack:
         here = stack.enter_context(snapshot_of(mirror, options.connections))
+        _check_schema(here, digest.schema_sequence)
         if here.sequence != digest.sequence:
             raise MovedOnError(
                 f"The mirror ({here.name}) is at packet {here.sequence}, the digest is of packet {digest.sequence}: "
@@ -217,11 +218,6 @@ def _digest(master: Snapshot, shapes: Sequence[Shape], progress: Progress | None
 
 
 def _compare(mirror: Snapshot, digest: Digest, options: Options) -> Report:
-    if mirror.schema_sequence != digest.schema_sequence:
-        raise VersionMismatchError(
-            f"The mirror ({mirror.name}) has schema {mirror.schema_sequence}, and its master {digest.schema_sequence}. "
-            "Upgrade the mirror's schema first."
-        )
     if mirror.pending:
         raise UsageError(
             f"The mirror ({mirror.name}) has rows in dbmirror2.pending_data: a packet is half applied, or it captures "
@@ -301,6 +297,27 @@ def _narrow(master: Snapshot, theirs: Shape, mirror: Snapshot, ours: Shape, with
         yield from _narrow(master, theirs, mirror, ours, each)
 
 
+def _check_master(master: Snapshot, mirror: Snapshot) -> None:
+    if master.identity == mirror.identity:
+        raise UsageError(
+            f"What was named as the master is the mirror itself (the {mirror.name}). Name the master's database."
+        )
+    if not master.captures:
+        raise UsageError(
+            f"The {master.name}, which was named as the master, captures no changes: it is no master, but a mirror or "
+            "a copy. Name the database that packets are exported from."
+        )
+    _check_schema(mirror, master.schema_sequence)
+
+
+def _check_schema(mirror: Snapshot, expected: int) -> None:
+    if mirror.schema_sequence != expected:
+        raise VersionMismatchError(
+            f"The mirror ({mirror.name}) has schema {mirror.schema_sequence}, and its master {expected}. "
+            "Upgrade the mirror's schema first."
+        )
+
+
 def _meet(stack: ExitStack, mirror: Connect, master: Connect, options: Options) -> tuple[Snapshot, Snapshot]:
     """Snapshots of both at the same packet."""
     deadline = time.monotonic() + options.wait
@@ -311,6 +328,7 @@ def _meet(stack: ExitStack, mirror: Connect, master: Connect, options: Options) 
             while True:
                 with ExitStack() as look:
                     here = look.enter_context(snapshot_of(mirror, options.connections))
+                    _check_master(there, here)
                     if here.sequence == there.sequence:
                         attempt.push(look.pop_all())
                         stack.push(attempt.pop_all())

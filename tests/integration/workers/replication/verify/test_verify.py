@@ -18,8 +18,15 @@ from tests.integration.workers.replication.verify.support import (
     unseen,
 )
 from workers.replication.verify import adapters
-from workers.replication.verify.adapters import MovedOnError
-from workers.replication.verify.service import Options, Report, compare, make_digest, snapshot_of
+from workers.replication.verify.adapters import MovedOnError, NotComparedError
+from workers.replication.verify.service import (
+    Options,
+    Report,
+    compare,
+    compare_with_master,
+    make_digest,
+    snapshot_of,
+)
 
 
 def different(report: Report) -> list[str]:
@@ -302,11 +309,39 @@ def test_what_cannot_be_compared_is_refused(pair: Pair) -> None:
     with pytest.raises(NotFoundError, match="no replicated table 'nonsense'"):
         pair.with_master(tables=["nonsense"])
     unseen(pair.mirror, "UPDATE musicbrainz.replication_control SET current_schema_sequence = 30")
-    with pytest.raises(VersionMismatchError, match="has schema 30, and its master 31"):
-        pair.published()
+    for compared in (pair.published, pair.with_master):
+        with pytest.raises(VersionMismatchError, match="has schema 30, and its master 31"):
+            compared()
     unseen(pair.mirror, "DELETE FROM musicbrainz.replication_control")
     with pytest.raises(UsageError, match="no replication sequence"):
         pair.published()
+
+
+def test_a_mirror_is_not_compared_with_itself_nor_with_another_mirror(pair: Pair) -> None:
+    mirror, master = partial(connect, pair.mirror_url), partial(connect, pair.master_url)
+    with pytest.raises(UsageError, match="is the mirror itself"):
+        compare_with_master(mirror, mirror, Options())
+    with pytest.raises(UsageError, match="captures no changes"):
+        compare_with_master(master, mirror, Options())
+
+
+def test_a_schema_that_is_another_is_told_before_a_packet_that_is(pair: Pair) -> None:
+    export(pair.master)
+    unseen(pair.mirror, "UPDATE musicbrainz.replication_control SET current_schema_sequence = 30")
+    with pytest.raises(VersionMismatchError, match="has schema 30"):
+        pair.published()
+    with pytest.raises(VersionMismatchError, match="has schema 30"):
+        pair.with_master(wait=0)
+
+
+def test_a_database_that_refuses_to_be_read_is_named(pair: Pair) -> None:
+    role = f"reader_of_{pair.master.info.dbname}"
+    pair.master.execute(f"CREATE ROLE {role}".encode())
+    with connect(pair.master_url) as reader:
+        reader.execute(f"GRANT USAGE ON SCHEMA musicbrainz TO {role}; SET ROLE {role}".encode())
+        with pytest.raises(NotComparedError, match=f"database {pair.master.info.dbname} .* permission denied for"):
+            make_digest(reader, START)
+    pair.master.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
 
 
 def test_an_error_of_one_connection_ends_the_others_at_once(pair: Pair) -> None:
