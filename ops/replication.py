@@ -81,7 +81,10 @@ def _published(status: Status, master: Master) -> str:
 def _next(status: Status) -> str:
     if status.next_run_at is None:
         return "nothing is scheduled"
-    return f"about {_time(status.next_run_at)}, in {span((status.next_run_at - status.at).total_seconds())}"
+    # Who runs it may have other settings than who asks.
+    setting = "REPLICATION_EXPORT_INTERVAL" if status.mirror is None else "REPLICATION_SYNC_INTERVAL"
+    when = f"about {_time(status.next_run_at)}, in {span((status.next_run_at - status.at).total_seconds())}"
+    return f"{when}, if {setting} is the same there as here"
 
 
 def _answer(answer: Answer[int]) -> str:

@@ -57,7 +57,9 @@ def status(as_json: AsJson = False) -> None:
         put_table(RUN_HEADERS, told)
 
 
-def check(warning: Warning_ = None, critical: Critical = None, packets: Packets = False) -> None:
+def check(
+    warning: Warning_ = None, critical: Critical = None, packets: Packets = False, as_json: AsJson = False
+) -> None:
     """Say in one line whether replication is as it should be, for Nagios and its like.
 
     A mirror is measured by the age of its last packet (--packets: by how many it lacks), a master by the age of the
@@ -71,16 +73,19 @@ def check(warning: Warning_ = None, critical: Critical = None, packets: Packets 
     except Exception as error:
         from ops.web.health import reason_of
 
-        _end_unknown(str(error) if isinstance(error, MbeventsError) else reason_of(error))
-    _end(found)
+        _end_unknown(str(error) if isinstance(error, MbeventsError) else reason_of(error), as_json=as_json)
+    _end(found, as_json=as_json)
 
 
-def _end_unknown(text: str) -> NoReturn:
+def _end_unknown(text: str, *, as_json: bool = False) -> NoReturn:
     from workers.replication.status.verdict import Verdict
 
-    _end(Verdict("UNKNOWN", text))
+    _end(Verdict("UNKNOWN", text), as_json=as_json)
 
 
-def _end(found: "Verdict") -> NoReturn:
-    put(found.line)
+def _end(found: "Verdict", *, as_json: bool) -> NoReturn:
+    if as_json:
+        put_json(found.to_dict())
+    else:
+        put(found.line)
     raise typer.Exit(found.code)

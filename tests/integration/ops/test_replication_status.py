@@ -109,7 +109,7 @@ def test_programs_get_json(address: str, runtime: Runtime) -> None:
     assert 3600 <= told["packet_seconds"] < 3700
     mirror = told["mirror"]
     assert (mirror["lag_packets"], mirror["lag_seconds"], mirror["catch_up_seconds"]) == (None, None, None)
-    assert mirror["upstream_problem"] == "it cannot be asked (ConnectError)"
+    assert mirror["upstream_problem"] == "127.0.0.1:1 does not answer: Connection refused"
     assert mirror["rate"] == {"packets_per_second": 0.05, "changes_per_second": 20}
     assert (mirror["running"], mirror["paused"], mirror["error"]) == (False, False, None)
     assert [run["outcome"] for run in mirror["runs"]] == ["applied", "applied"]
@@ -125,10 +125,11 @@ def test_people_get_a_page_that_says_the_same(address: str, runtime: Runtime) ->
     assert found.texts["h1"] == ["Replication"]
     assert found.facts["replication sequence"] == "100"
     assert found.facts["last packet made"].endswith("UTC, 60 min ago")
-    assert found.facts["upstream's newest packet"] == "unknown: it cannot be asked (ConnectError)"
+    assert found.facts["upstream's newest packet"] == "unknown: 127.0.0.1:1 does not answer: Connection refused"
     assert found.facts["rate"] == "0.05 packets/s, 20 changes/s"
     assert found.facts["running"] == "yes"
     assert found.facts["next run"].startswith("about ")
+    assert found.facts["next run"].endswith(", if REPLICATION_SYNC_INTERVAL is the same there as here")
     assert found.texts["strong"] == ["OK"]
     assert found.elements.count("tr") == 3
 

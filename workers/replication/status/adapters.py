@@ -27,6 +27,7 @@ RUNS = 10
 MOST_PENDING = 1_000_000
 # An answer of the feed is one short line.
 _LONGEST = 4096
+_ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 _LAST = re.compile(rb'\{\s*"last_packet"\s*:\s*(?:null|"([^"\\]{1,64})")\s*\}\s*')
 
 
@@ -141,6 +142,16 @@ def newest_upstream(base: Base, token: str | None) -> int:
     """The number of upstream's newest packet. Raises UpstreamError, which never quotes the token."""
     if not token:
         raise UpstreamError("no REPLICATION_ACCESS_TOKEN is set to ask with")
+    try:
+        return _newest_upstream(base, token)
+    except httpx.TimeoutException:
+        raise UpstreamError(f"{base.origin} does not answer in time") from None
+    except httpx.HTTPError as error:
+        why = _ERRNO.sub("", str(error)).replace(token, "***") or "the connection broke off"
+        raise UpstreamError(f"{base.origin} does not answer: {why}") from None
+
+
+def _newest_upstream(base: Base, token: str) -> int:
     host = base.origin
     # Redirects are not followed: the token is for this host only. Nor does a proxy read what goes to this machine.
     with (

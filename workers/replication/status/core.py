@@ -134,7 +134,8 @@ class Mirror:
 
 @dataclass(frozen=True, slots=True)
 class Master:
-    """How a master fares. `stored` counts the packets in the store, whatever the versions."""
+    """How a master fares. `stored` counts the packets in the store, whatever the versions. `scheduled`: exports come
+    with the clock."""
 
     published: int | None
     published_at: datetime | None
@@ -146,6 +147,7 @@ class Master:
     store_problem: str | None
     error: str | None
     failed_at: datetime | None
+    scheduled: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +210,13 @@ def status_of_mirror(
 
 
 def status_of_master(
-    at: datetime, control: Control, outgoing: Outgoing, stored: Answer[int], *, next_run_at: datetime | None
+    at: datetime,
+    control: Control,
+    outgoing: Outgoing,
+    stored: Answer[int],
+    *,
+    scheduled: bool,
+    next_run_at: datetime | None,
 ) -> Status:
     master = Master(
         published=outgoing.published,
@@ -221,6 +229,7 @@ def status_of_master(
         store_problem=stored.problem,
         error=outgoing.error,
         failed_at=outgoing.failed_at,
+        scheduled=scheduled,
     )
     age = _seconds_since(control.replicated_at, at)
     return Status(

@@ -84,6 +84,7 @@ class StatusReader:
                 control,
                 replace(outgoing, error=self._shown(outgoing.error)),
                 self._stored(),
+                scheduled=clock.scheduled,
                 next_run_at=next_run(control.replicated_at, interval, clock.now),
             )
         return status_of_standalone(clock.now, control)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from workers.replication.status.core import Master, Mirror, Status, span
 
@@ -25,10 +25,16 @@ class Verdict(NamedTuple):
     def code(self) -> int:
         return CODES[self.level]
 
+    def to_dict(self) -> dict[str, Any]:
+        return {"level": self.level, "code": self.code, "text": self.told, "performance": self.performance}
+
+    @property
+    def told(self) -> str:
+        return " ".join(self.text.replace("|", "/").split())
+
     @property
     def line(self) -> str:
-        text = " ".join(self.text.replace("|", "/").split())
-        return f"{self.level} - {text}{self.performance and f'|{self.performance}'}"
+        return f"{self.level} - {self.told}{self.performance and f'|{self.performance}'}"
 
 
 def verdict(
@@ -110,6 +116,13 @@ def _verdict_of_master(master: Master, limits: _Limits) -> Verdict:
     if master.error is not None:
         found.append("WARNING")
         told.append(f"the last export failed: {master.error}")
+    if master.store_problem is not None:
+        # Without it there will be no packet, however young the changes are.
+        found.append("CRITICAL")
+        told.append(f"the packet store cannot be used: {master.store_problem}")
+    if not master.scheduled:
+        found.append("WARNING")
+        told.append("no scheduler runs, so nothing is exported by itself")
     return Verdict(_worst(found, known=True), "; ".join(told), performance)
 
 

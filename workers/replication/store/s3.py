@@ -18,10 +18,14 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
     HTTPClientError,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
+    ReadTimeoutError,
+    SSLError,
 )
 from botocore.exceptions import (
     ConnectionError as BotoConnectionError,
@@ -169,7 +173,7 @@ class S3Store:
             ) from error
         except (HTTPClientError, BotoConnectionError) as error:
             raise UnreachableError(
-                f"The S3 server of {self._where()} does not answer ({type(error).__name__}). Check AWS_ENDPOINT_URL_S3 "
+                f"The S3 server of {self._where()} does not answer: {_why(error)}. Check AWS_ENDPOINT_URL_S3 "
                 "and AWS_REGION, and that it runs."
             ) from error
         except BotoCoreError as error:
@@ -190,6 +194,16 @@ class S3Store:
         if status >= 500 or code in {"SlowDown", "RequestTimeout"}:
             return UnreachableError(f"The S3 server of {self._where()} cannot answer now ({code}). Try again later.")
         return MbeventsError(f"The S3 server refused {self._where(name)}: {code}.")
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, ConnectTimeoutError | ReadTimeoutError):
+        return "it says nothing in time"
+    if isinstance(error, SSLError):
+        return "TLS with it fails, or its certificate is not trusted"
+    if isinstance(error, EndpointConnectionError):
+        return "no connection to it can be made"
+    return "the connection broke off"
 
 
 def _code(error: ClientError) -> str:

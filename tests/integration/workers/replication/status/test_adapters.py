@@ -253,7 +253,7 @@ def test_without_a_token_nobody_is_asked() -> None:
 
 def test_an_upstream_that_is_away_is_unknown_and_the_token_is_not_told() -> None:
     answer = Patient(lambda: newest_upstream(parsed_base("http://127.0.0.1:1/"), TOKEN)).get()
-    assert answer == Answer(problem="it cannot be asked (ConnectError)")
+    assert answer == Answer(problem="127.0.0.1:1 does not answer: Connection refused")
 
 
 def test_an_upstream_that_does_not_answer_is_given_up_on() -> None:

@@ -34,5 +34,8 @@ def mirror(upstream: int | None = 100, control: Control = CONTROL, **known: Any)
     return status_of_mirror(AT, control, Incoming(running=True, **known), answer, next_run_at=AT + MINUTE)
 
 
-def master(**known: Any) -> Status:
-    return status_of_master(AT, CONTROL, Outgoing(**known), Answer(7), next_run_at=None)
+STORED = Answer(7)
+
+
+def master(*, stored: Answer[int] = STORED, scheduled: bool = True, **known: Any) -> Status:
+    return status_of_master(AT, CONTROL, Outgoing(**known), stored, scheduled=scheduled, next_run_at=None)

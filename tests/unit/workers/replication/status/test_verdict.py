@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.workers.replication.status.making import AT, CONTROL, MINUTE, master, mirror, run
-from workers.replication.status.core import Control, Status, status_of_standalone
+from workers.replication.status.core import Answer, Control, Status, status_of_standalone
 from workers.replication.status.verdict import CODES, Verdict, verdict
 
 LINE = re.compile(r"(OK|WARNING|CRITICAL|UNKNOWN) - [^|\n]+(\|[^|\n]+)?")
@@ -67,6 +67,17 @@ LINE = re.compile(r"(OK|WARNING|CRITICAL|UNKNOWN) - [^|\n]+(\|[^|\n]+)?")
             {},
             "WARNING - packet 9 is published; the oldest change that is in none is 3 h 0 min old; "
             "the last export failed: disk full|age=10800s;7200;21600;0",
+        ),
+        (
+            master(stored=Answer(problem="there is no bucket")),
+            {},
+            "CRITICAL - no packet was published yet; the packet store cannot be used: there is no bucket"
+            "|age=0s;7200;21600;0",
+        ),
+        (
+            master(published=9, scheduled=False),
+            {},
+            "WARNING - packet 9 is published; no scheduler runs, so nothing is exported by itself|age=0s;7200;21600;0",
         ),
         (master(), {"by_packets": True}, "UNKNOWN - a master lacks no packets: --packets is for mirrors"),
         (
