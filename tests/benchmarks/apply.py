@@ -119,7 +119,7 @@ def _floor(url: str, packet: Path) -> float:
     with psycopg.connect(url, autocommit=True) as connection:
         known = entity_map.load()
         tables = Tables(read_tables(connection), known=known.tables, wanted=lambda _: True)
-        planner = Planner(tables, ranks=ranks(known), chunk=1 << 40, deriver=None)
+        planner = Planner(tables, ranks=ranks(known), chunk=1 << 40, first=1 << 40, deriver=None)
         (chunk,) = planner.chunks(open_source(packet).changes())
         statements = [each for work in chunk.work for each in _load(connection, tables, work)]
         connection.execute("CHECKPOINT")

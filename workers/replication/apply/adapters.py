@@ -15,8 +15,9 @@ Connection = psycopg.Connection[Any]
 
 # What JSON may write in other ways than Python would write it back.
 _EXACT = frozenset({"numeric", "float4", "float8", "money"})
-_PIECE = 1 << 18
 _PILE_ROWS = 5_000
+# A table with at most so many rows for each that is staged is read as a whole.
+_MANY = 10
 
 
 class MismatchError(Exception):
@@ -27,8 +28,8 @@ def read_tables(connection: Connection) -> dict[str, Table]:
     """The mirror's tables by name."""
     rows = connection.cursor(row_factory=tuple_row).execute(_sql("tables"), {"schemas": list(SCHEMAS)}).fetchall()
     return {
-        name: Table(name, tuple(_column(*each) for each in zip(columns, types, strict=True)), tuple(key))
-        for name, columns, types, key in rows
+        name: Table(name, tuple(_column(*each) for each in zip(columns, types, strict=True)), tuple(key), tuples)
+        for name, columns, types, key, tuples in rows
     }
 
 
@@ -48,11 +49,13 @@ class Applier:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._staged: dict[str, str] = {}
+        self._many = False
 
     def delete(self, codec: Codec, work: Work) -> None:
         stage = self._stage(codec)
         keys = _keys(codec)
         self._copy(f"{stage} ({', '.join(keys)})", work.deletes)
+        self._expect(codec, len(work.deletes))
         self._exactly(f"DELETE FROM {codec.table.name} t USING {stage} s WHERE {_match(codec)}", len(work.deletes))
 
     def update(self, codec: Codec, work: Work) -> None:
@@ -60,6 +63,7 @@ class Applier:
         columns = [quoted(column.name) for column in codec.table.columns]
         self._copy(f"{stage} ({', '.join([*columns, *_keys(codec)])})", work.updates)
         settings = ", ".join(f"{column} = s.{column}" for column in columns)
+        self._expect(codec, len(work.updates))
         self._exactly(
             f"UPDATE {codec.table.name} t SET {settings} FROM {stage} s WHERE {_match(codec)}", len(work.updates)
         )
@@ -76,6 +80,12 @@ class Applier:
         # Straight in: its unique keys say by themselves when a row is there.
         columns = ", ".join(quoted(column.name) for column in codec.table.columns)
         self._copy(f"{codec.table.name} ({columns})", work.inserts)
+
+    def _expect(self, codec: Codec, rows: int) -> None:
+        many = 0 <= codec.table.rows <= rows * _MANY
+        if many is not self._many:
+            self._connection.execute(_sql("many"), {"many": "on" if many else "off"})
+            self._many = many
 
     def _copy(self, target: str, lines: Sequence[str]) -> None:
         statement = f"COPY {target} FROM STDIN (NULL '{NULL}')"

@@ -58,11 +58,13 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of the mirror. `name` is `schema.table` as `quote_ident` writes it, which is SQL by itself."""
+    """A table of the mirror. `name` is `schema.table` as `quote_ident` writes it, which is SQL by itself; `rows` is how
+    many it had when it was analysed last, about, and negative if it never was."""
 
     name: str
     columns: tuple[Column, ...]
     key: tuple[str, ...]
+    rows: float = -1
 
 
 class Codec:

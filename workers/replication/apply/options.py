@@ -61,7 +61,7 @@ class ApplyOptions:
     on_divergence: OnDivergence = "fail"
     wanted: Callable[[str], bool] = lambda _: True
     events: str | None = None
-    chunk: int = 10_000
+    chunk: int = 30_000
 
 
 @dataclass(slots=True)

@@ -10,6 +10,8 @@ from workers.replication.packet.errors import PacketError
 
 # Its change is how the mirror's sequence advances.
 CONTROL = "musicbrainz.replication_control"
+# Changes of the first chunk.
+FIRST = 2_000
 
 
 class UnorderedError(Exception):
@@ -142,6 +144,7 @@ class Planner:
         deriver: Callable[[], Deriver] | None,
         whole: bool = False,
         net: bool = True,
+        first: int = FIRST,
     ) -> None:
         self._tables = tables
         self._ranks = ranks
@@ -149,6 +152,7 @@ class Planner:
         self._make_deriver = deriver
         self._whole = whole
         self._net = net
+        self._first = first
         self.counts = Counts()
 
     def chunks(self, changes: Iterable[list[Change]]) -> Generator[Chunk, None, None]:
@@ -160,6 +164,8 @@ class Planner:
         told: list[RowChange] = []
         xids: dict[int, None] = {}
         pending = 0
+        # The first ones are smaller: until one is there, the database has nothing to do.
+        enough = min(self._chunk, self._first)
         order = _Order()
         last_xid: int | None = None
         for some in changes:
@@ -169,15 +175,16 @@ class Planner:
                 if xid != last_xid:
                     if derive and not self._whole and not order.apart:
                         raise InterleavedError
-                    if pending >= self._chunk:
+                    if pending >= enough:
                         yield self._cut(nets, deriver, told, xids, pending, complete=not self._whole)
                         nets, told, pending = {}, [], 0
+                        enough = min(self._chunk, 2 * enough)
                         if not self._whole:
                             xids = {}
                             deriver = self._make_deriver() if self._make_deriver else None
                     last_xid = xid
                     xids[xid] = None
-                elif pending >= 4 * self._chunk:
+                elif pending >= 2 * self._chunk:
                     # A large transaction: its events come with its end.
                     yield self._cut(nets, deriver, told, xids, pending, complete=False)
                     nets, told, pending = {}, [], 0

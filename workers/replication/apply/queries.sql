@@ -13,7 +13,8 @@ SELECT format('%%I.%%I', n.nspname, c.relname),
         CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY p (number, place)
         JOIN pg_attribute k ON k.attrelid = i.indrelid AND k.attnum = p.number
         WHERE i.indrelid = c.oid AND i.indisprimary
-    ), '{}')
+    ), '{}'),
+    c.reltuples
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
@@ -23,7 +24,8 @@ GROUP BY n.nspname, c.relname, c.oid;
 
 -- name: prepare
 -- As MusicBrainz applies packets: the path is for the functions of a mirror's triggers. Rows are found one by one by
--- their key: a scan of a large table for a few rows, because nobody has counted the staged ones, would be a disaster.
+-- their key, unless many of a table's are staged: a scan of a large table for a few rows, because nobody has counted
+-- the staged ones, would be a disaster.
 SELECT set_config('search_path', 'musicbrainz, public', true),
     set_config('enable_hashjoin', 'off', true),
     set_config('enable_mergejoin', 'off', true),
@@ -31,6 +33,10 @@ SELECT set_config('search_path', 'musicbrainz, public', true),
     set_config('datestyle', 'ISO, MDY', true),
     set_config('timezone', 'UTC', true),
     set_config('statement_timeout', '0', true);
+
+-- name: many
+-- For the next statements: whether a large part of the table is staged.
+SELECT set_config('enable_hashjoin', %(many)s, true);
 
 -- name: has_search
 SELECT to_regclass('sir.control') IS NOT NULL;

@@ -118,9 +118,7 @@ def test_a_server_in_trouble_is_tried_again_and_then_told(odd_server: type[Answe
 
 def test_a_server_that_is_away_is_told(s3: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
-    with pytest.raises(
-        UnreachableError, match=r"no connection to it can be made\. .*AWS_ENDPOINT_URL_S3"
-    ):
+    with pytest.raises(UnreachableError, match=r"no connection to it can be made\. .*AWS_ENDPOINT_URL_S3"):
         open_store("s3://bucket").list()
 
 
