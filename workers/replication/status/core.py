@@ -85,6 +85,12 @@ class Incoming:
             return None
         return last
 
+    @property
+    def warning(self) -> str | None:
+        """What the last pass tells although it went well: hooks that failed."""
+        last = next((run for run in self.runs if run.outcome != "running"), None)
+        return last.error if last is not None and last.outcome == "applied" else None
+
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
@@ -113,6 +119,7 @@ class Mirror:
     """How a mirror fares. What is not known is None; why upstream's newest packet is not, `upstream_problem` says.
 
     `error`: why the last pass failed, if it did; with `mismatch` because schema or format are not those of the packets.
+    `warning`: what the last pass tells although it went well.
     `lag_seconds` is 0 with upstream's newest packet, and otherwise the age of the last one that was applied.
     """
 
@@ -126,6 +133,7 @@ class Mirror:
     paused: bool
     error: str | None
     mismatch: bool
+    warning: str | None
     succeeded_at: datetime | None
     changes_total: int
     outcomes: Mapping[str, int]
@@ -192,6 +200,7 @@ def status_of_mirror(
         paused=incoming.paused,
         error=None if failed is None else failed.error or "it was killed",
         mismatch=failed is not None and failed.outcome == "version_mismatch",
+        warning=incoming.warning,
         succeeded_at=incoming.succeeded_at,
         changes_total=incoming.changes_total,
         outcomes=incoming.outcomes,

@@ -95,6 +95,9 @@ def _verdict_of_mirror(status: Status, mirror: Mirror, limits: _Limits) -> Verdi
         # That goes away by no waiting.
         found.append("CRITICAL" if mirror.mismatch else "WARNING")
         told.append(f"the last run failed: {mirror.error}")
+    if mirror.warning is not None:
+        found.append("WARNING")
+        told.append(f"the last run went well, but: {mirror.warning}")
     if mirror.paused:
         found.append("WARNING")
         told.append("it is paused")

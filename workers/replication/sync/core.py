@@ -2,8 +2,9 @@
 
 import json
 import re
+from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import ip_address
 from typing import Final, Literal
@@ -16,6 +17,8 @@ DEFAULT_BASE: Final = "https://metabrainz.org/api/musicbrainz"
 # Of MusicBrainz's own; they were published with faults, and again without.
 BROKEN: Final = frozenset({104949, *range(162718, 162725)})
 MAX_REDIRECTS: Final = 5
+# Packets of which a pass remembers what was done.
+DETAILS: Final = 1000
 # Waits before each try again, in seconds; and the longest that a server is obeyed for.
 DELAYS: Final = (2.0, 5.0, 10.0)
 LONGEST_DELAY: Final = 120.0
@@ -281,15 +284,30 @@ class Pass:
     diverged: int = 0
     one_by_one: int = 0
     seconds: float = 0.0
+    hooks_failed: int = 0
+    # The last of these.
+    hook_problem: str | None = None
     up_to_date: bool = False
+    # 0 with all that the feed has, else the age of the last packet.
     lag_seconds: float | None = None
+    # What was done of each packet, as JSON tells it: of the last ones, for a pass of weeks has many.
+    details: deque[Mapping[str, object]] = field(default_factory=lambda: deque(maxlen=DETAILS))
 
     def add(self, later: "Pass") -> None:
         """Another pass after this one."""
         self.first = self.first or later.first
-        for name in ("packets", "changes", "events", "diverged", "one_by_one", "seconds"):
+        for name in ("packets", "changes", "events", "diverged", "one_by_one", "hooks_failed", "seconds"):
             setattr(self, name, getattr(self, name) + getattr(later, name))
         self.last, self.up_to_date, self.lag_seconds = later.last, later.up_to_date, later.lag_seconds
+        self.hook_problem = later.hook_problem or self.hook_problem
+        self.details.extend(later.details)
+
+    @property
+    def news(self) -> str | None:
+        """What is kept of a pass that did not fail, for who asks later."""
+        if self.hook_problem is None or self.hooks_failed == 1:
+            return self.hook_problem
+        return f"{self.hook_problem} {self.hooks_failed:,} hooks failed in all."
 
     def to_dict(self) -> Mapping[str, object]:
         return {
@@ -300,9 +318,11 @@ class Pass:
             "events": self.events,
             "diverged": self.diverged,
             "one_by_one": self.one_by_one,
+            "hooks_failed": self.hooks_failed,
             "seconds": round(self.seconds, 3),
             "up_to_date": self.up_to_date,
             "lag_seconds": self.lag_seconds,
+            "details": list(self.details),
         }
 
 

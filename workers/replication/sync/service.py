@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import psycopg
@@ -181,13 +181,13 @@ class Syncer:
         try:
             self._pass(mirror, recorded, done, limit)
         except StoppedError as error:
-            recorded.end("stopped", str(error) or None)
+            recorded.end("stopped", str(error) or done.news)
         except BaseException as error:
             outcome: Outcome = "version_mismatch" if isinstance(error, VersionMismatchError) else "failed"
             recorded.failed(done, outcome, self._options.describe(error))
             raise
         else:
-            recorded.end("applied")
+            recorded.end("applied", done.news)
         done.seconds = time.monotonic() - began
         done.lag_seconds = self._measure_lag(mirror)
         if done.up_to_date:
@@ -234,7 +234,8 @@ class Syncer:
             _add(done, applied)
             recorded.note(done)
             self._tell(mirror, applied, seconds)
-            self._hook(fetched.number)
+            problems = self._hook(fetched.number)
+            self._add_details(done, applied, seconds, problems)
             if self._stop.is_set():
                 raise StoppedError
         self._tell_back()
@@ -292,14 +293,31 @@ class Syncer:
             self._telemetry.gauge("mbevents_sync_lag_seconds", lag)
         return lag
 
-    def _hook(self, number: int) -> None:
+    def _hook(self, number: int) -> list[str]:
+        """What went wrong, in words."""
         if self._options.hooks is None:
-            return
+            return []
         patience = Patience(self._options.hook_seconds, self._stop, self._hurry, self._options.grace)
-        for problem in run_hooks(self._options.hooks, number, patience):
+        problems = [
+            f"{each} Packet {number} stays applied." for each in run_hooks(self._options.hooks, number, patience)
+        ]
+        for problem in problems:
             log.warning("hook_failed", packet=number, problem=problem)
             self._telemetry.count("mbevents_sync_hook_failures_total")
-            self._say(f"{problem} Packet {number} stays applied.")
+            self._say(problem)
+        return problems
+
+    def _add_details(self, done: Pass, applied: Applied, seconds: float, problems: list[str]) -> None:
+        done.hooks_failed += len(problems)
+        done.hook_problem = problems[-1] if problems else done.hook_problem
+        told = applied.to_dict()
+        told["ignored"], told["absent"] = self._options.filters.parted(told.pop("skipped"))
+        told |= {
+            "seconds": round(seconds, 3),
+            "divergences": [asdict(each) for each in applied.divergences],
+            "hook_problems": problems,
+        }
+        done.details.append(told)
 
 
 class _Recorded:
@@ -318,7 +336,7 @@ class _Recorded:
         assert self._run is not None
         self._mirror.note_run(self._run, done)
 
-    def end(self, outcome: Outcome, told: str | None = None) -> None:
+    def end(self, outcome: Outcome, told: str | None) -> None:
         if self._run is not None:
             self._mirror.end_run(self._run, outcome, told)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -87,3 +88,24 @@ def test_a_sync_that_runs_is_told_to_run_and_when_it_looks_again(mirror: Connect
     assert found.mirror.running
     assert found.next_run_at is not None
     assert 0 < (found.next_run_at - found.at).total_seconds() <= 60
+
+
+def test_hooks_that_fail_are_a_warning_until_a_run_without(
+    follower: Follower, packets: Callable[[int], None], mirror: Connection, tmp_path: Path
+) -> None:
+    hook = tmp_path / "hooks" / "index"
+    hook.parent.mkdir()
+    hook.write_text("#!/bin/sh\nexit 3\n")
+    hook.chmod(0o755)
+    packets(1)
+    follower.once(hooks=hook.parent)
+    found = reader(mirror, 1).read()
+    assert found.mirror is not None
+    assert (found.mirror.error, [run.outcome for run in found.mirror.runs]) == (None, ["applied"])
+    told = verdict(found)
+    assert told.level == "WARNING"
+    assert "the last run went well, but: The hook index failed with exit code 3. Packet 1 stays applied." in told.text
+    packets(1)
+    hook.unlink()
+    follower.once()
+    assert verdict(reader(mirror, 2).read()).level == "OK"

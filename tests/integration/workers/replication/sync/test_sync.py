@@ -1,5 +1,6 @@
 """A mirror that follows a feed over HTTP, and what stops it."""
 
+import json
 import os
 import re
 import subprocess
@@ -166,6 +167,12 @@ def test_rows_that_differ_stop_it_or_are_repaired(
     assert sequence(mirror) == 0
     done = follower.once(apply=replace(follower.options.apply, on_divergence="repair"))
     assert (done.diverged, done.one_by_one) == (1, 1)
+    detail: Any = json.loads(json.dumps(done.to_dict()))["details"][0]
+    assert (detail["number"], detail["mode"], detail["diverged"]) == (1, "one by one", 1)
+    divergence = detail["divergences"][0]
+    assert (divergence["table"], divergence["op"]) == ("musicbrainz.artist", "u")
+    assert divergence["key"]
+    assert divergence["difference"]
     assert differing(master, mirror) == []
     assert "  1 row differed from the master's:" in follower.said
 
@@ -190,6 +197,7 @@ def test_what_is_filtered_stays_as_it_is(
     assert done.packets == 1
     assert mirror.execute(f"SELECT name FROM artist WHERE id = {FIRST}").fetchone() == before
     assert "musicbrainz.no_such" in follower.said[0]
+    assert done.details[0]["ignored"] == {"musicbrainz.artist": 1}
     assert follower.said[2:] == ["  Skipped, as the filters say: musicbrainz.artist (1)."]
 
 
@@ -218,9 +226,14 @@ def test_hooks_run_after_each_packet(mirror: Connection, packets: Make, follower
     packets(2)
     os.environ["REPLICATION_ACCESS_TOKEN"] = "secret"
     try:
-        assert follower.once(hooks=hooks, hook_seconds=0.5).packets == 2
+        done = follower.once(hooks=hooks, hook_seconds=0.5)
     finally:
         del os.environ["REPLICATION_ACCESS_TOKEN"]
+    assert (done.packets, done.hooks_failed) == (2, 4)
+    problems: Any = done.details[0]["hook_problems"]
+    assert problems[0] == "The hook 20-fail failed with exit code 3. Packet 1 stays applied."
+    error = runs(mirror)[0][3]
+    assert re.fullmatch(r"The hook 30-hang was killed: .* Packet 2 stays applied. 4 hooks failed in all.", error)
     assert told.read_text() == "first 1 1 \nlast 1\nfirst 2 2 \nlast 2\n"
     assert follower.said[0].endswith("are no hooks, for they are not executable: not-executable.")
     assert "The hook 20-fail failed with exit code 3. Packet 1 stays applied." in follower.said
