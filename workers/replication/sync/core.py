@@ -77,7 +77,9 @@ def parsed_base(text: str) -> Base:
     if parts.query or parts.fragment or "@" in parts.netloc:
         raise ValueError("it takes neither user nor query: the token belongs into REPLICATION_ACCESS_TOKEN")
     if not origin.is_private:
-        raise ValueError("it must begin with https://, or the token could be read on its way (but to this machine)")
+        raise ValueError(
+            "it must begin with https://, or others could read the token; http:// is for this machine only"
+        )
     return Base(text.rstrip("/"), origin)
 
 
@@ -238,9 +240,11 @@ class Filters:
         return ignored, {name: count for name, count in skipped.items() if name not in ignored}
 
     def unknown(self, tables: Collection[str]) -> list[str]:
-        """Named tables that the mirror has not."""
+        """What is named and not there: tables, and schemas without any."""
         there = {name.replace('"', "") for name in tables}
-        return sorted((self.ignored_tables | self.kept_tables) - there)
+        schemas = {name.partition(".")[0] for name in there}
+        wrong = sorted((self.ignored_tables | self.kept_tables) - there)
+        return [f"schema {name}" for name in sorted(self.ignored_schemas - schemas)] + wrong
 
 
 def parsed_filters(*, ignore_schemas: str | None, ignore_tables: str | None, keep_tables: str | None) -> Filters:

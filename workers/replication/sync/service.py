@@ -171,7 +171,7 @@ class Syncer:
     def _tell_filters(self, mirror: Mirror) -> None:
         unknown = self._options.filters.unknown(mirror.tables())
         if unknown:
-            self._say(f"The filters name tables that this mirror has not: {', '.join(unknown)}.")
+            self._say(f"The filters name what this mirror does not have: {', '.join(unknown)}.")
 
     def _run(self, mirror: Mirror, limit: int | None) -> Pass:
         """One pass, recorded if there is something to tell."""
@@ -189,7 +189,8 @@ class Syncer:
         else:
             recorded.end("applied", done.news)
         done.seconds = time.monotonic() - began
-        done.lag_seconds = self._measure_lag(mirror)
+        lag = self._measure_lag(mirror)
+        done.lag_seconds = 0.0 if done.up_to_date else lag
         if done.up_to_date:
             mirror.up_to_date()
         return done
@@ -259,6 +260,13 @@ class Syncer:
         with ended_in_time(mirror.connection, stop=self._stop, hurry=self._hurry, grace=options.grace) as cancelled:
             try:
                 return apply_packet(mirror.connection, source, apply)
+            except WrongSequenceError as error:
+                if source.number == fetched.number:
+                    raise
+                raise WrongSequenceError(
+                    f"{fetched.path.name} holds packet {source.number}, though the feed has it as {fetched.number}. "
+                    "Nothing of it was applied. Tell who runs the feed, or take the packet from another (--base-url)."
+                ) from error
             except psycopg.errors.QueryCanceled:
                 if not cancelled.is_set():
                     raise
