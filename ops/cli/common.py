@@ -29,8 +29,9 @@ class NotInstalledError(MbeventsError):
     """The database has nothing of ours."""
 
 
-def load_settings(*, service: bool = False) -> "Loaded":
-    """Read the settings and set up logs and error reports. Commands that end by themselves log warnings only."""
+def load_settings(*, service: bool = False, quiet_level: str = "WARNING") -> "Loaded":
+    """Read the settings and set up logs and error reports. Commands that end by themselves log from `quiet_level` on,
+    unless LOG_LEVEL says otherwise: ERROR is for those that say themselves what they warn of."""
     from ops import logs, sentry, settings
     from ops.version import version
 
@@ -41,7 +42,7 @@ def load_settings(*, service: bool = False) -> "Loaded":
     if found.sentry_dsn is not None:
         sentry.start(found.sentry_dsn.get_secret_value(), release=version(), environment=found.sentry_environment)
         observers = (sentry.observer,)  # type: ignore[assignment]  # one or none
-    logs.configure(form=found.log_format, level="WARNING" if quiet else found.log_level, observers=observers)
+    logs.configure(form=found.log_format, level=quiet_level if quiet else found.log_level, observers=observers)
     return loaded
 
 

@@ -42,7 +42,7 @@ def sync(
     from ops.wiring import open_runtime
     from workers.replication.sync.service import HeldError
 
-    settings = load_settings(service=follow).settings
+    settings = load_settings(service=follow, quiet_level="ERROR").settings
     with (
         told(settings),
         running("sync", settings) as service,

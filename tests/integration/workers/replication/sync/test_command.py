@@ -27,6 +27,34 @@ def test_it_says_what_it_does_for_people_and_for_programs(
     assert (told["from"], told["to"], told["packets"], told["up_to_date"]) == (1, 2, 1, True)
 
 
+def test_what_goes_wrong_on_the_way_is_said_once(
+    mirror_url: str, mirror: Connection, packets: Make, feed: FeedServer, tmp_path: Path
+) -> None:
+    mirror.execute("DELETE FROM artist WHERE id = (SELECT min(id) FROM artist)")
+    hook = tmp_path / "hooks" / "index"
+    hook.parent.mkdir()
+    hook.write_text("#!/bin/sh\nexit 3\n")
+    hook.chmod(0o755)
+    packets(1)
+    environ = environment(mirror_url, tmp_path, REPLICATION_HOOKS=str(hook.parent))
+    code, out, err = sync(feed, environ, "--on-divergence", "repair", "--json")
+    assert code == 0, err
+    assert (err.count("The hook index failed"), err.count("musicbrainz.artist, row ")) == (1, 1)
+    assert '"event"' not in err
+    detail = json.loads(out)["details"][0]
+    assert detail["hook_problems"] == ["The hook index failed with exit code 3. Packet 1 stays applied."]
+    assert detail["divergences"][0]["table"] == "musicbrainz.artist"
+
+
+def test_a_wrong_address_fails(mirror_url: str, feed: FeedServer, tmp_path: Path) -> None:
+    code, out, err = sync(feed, environment(mirror_url, tmp_path))
+    assert (code, out) == (1, ""), err
+    assert f"There is no feed at {feed.url}" in err
+    feed.newest = -1
+    code, _, err = sync(feed, environment(mirror_url, tmp_path))
+    assert (code, "it is up to date" in err) == (0, True), err
+
+
 def test_the_token_is_in_nothing_that_it_says(mirror_url: str, packets: Make, feed: FeedServer, tmp_path: Path) -> None:
     packets(1)
     feed.faults += [
