@@ -30,6 +30,7 @@ def test_a_mirror_follows_our_feed_in_both_versions_and_has_events(site: Site) -
     told = json.loads(done.out)
     assert (told["from"], told["to"], told["packets"], told["diverged"], told["one_by_one"]) == (0, 2, 2, 0, 0)
     assert told["up_to_date"]
+    assert "Packet 2 is of version 1, without old rows: no events come of its changes." in done.err
     with site.home.connect() as master, psycopg.connect(url, autocommit=True) as mirror:
         assert differing(master, mirror) == []
         types: dict[str, int] = dict(mirror.execute("SELECT type, count(*) FROM mbevents.event GROUP BY 1").fetchall())

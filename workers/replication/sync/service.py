@@ -257,6 +257,8 @@ class Syncer:
             self._say(f"Packet {fetched.number} is known to be broken: rows that differ are passed over.")
             apply = replace(apply, on_divergence="warn")
         source = options.open_source(fetched.path)
+        if source.texts and apply.events is not None:
+            self._say(f"Packet {fetched.number} is of version 1, without old rows: no events come of its changes.")
         with ended_in_time(mirror.connection, stop=self._stop, hurry=self._hurry, grace=options.grace) as cancelled:
             try:
                 return apply_packet(mirror.connection, source, apply)
