@@ -78,8 +78,9 @@ def test_a_packet_that_came_broken_is_fetched_once_more(
     feed.faults += [feed.broken_off(300, clean=True)]
     done = follower.once()
     assert (done.packets, done.up_to_date, sequence(mirror)) == (2, True, 2)
-    assert "replication-1-v2.tar.bz2" in follower.said[0]
-    assert "it is downloaded once more" in follower.said[0]
+    # The server may also hang up on what it has promised to go on with.
+    told = next(each for each in follower.said if "it is downloaded once more" in each)
+    assert "replication-1-v2.tar.bz2" in told
 
 
 def test_a_packet_that_is_broken_changes_nothing(
