@@ -2,7 +2,10 @@
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +16,28 @@ def say(text: str) -> None:
     """Progress, warnings and errors."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
+
+
+@contextmanager
+def told_meanwhile(text: str) -> Iterator[Callable[[str], None]]:
+    """What is being done, said every two seconds as long as it takes; what is called with says it anew."""
+    began, done = time.monotonic(), threading.Event()
+
+    def progress(news: str) -> None:
+        nonlocal text
+        text = news
+
+    def tell() -> None:
+        while not done.wait(2):
+            say(f"{text} … ({time.monotonic() - began:.0f} s)")
+
+    teller = threading.Thread(target=tell, name="progress", daemon=True)
+    teller.start()
+    try:
+        yield progress
+    finally:
+        done.set()
+        teller.join()
 
 
 def put(text: str) -> None:

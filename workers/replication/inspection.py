@@ -52,8 +52,8 @@ class Contents:
     def to_dict(self) -> dict[str, Any]:
         return {
             "version": self.version,
-            "sequence": self.texts.get(names.REPLICATION_SEQUENCE),
-            "schema_sequence": self.texts.get(names.SCHEMA_SEQUENCE),
+            "sequence": _number(self.texts.get(names.REPLICATION_SEQUENCE)),
+            "schema_sequence": _number(self.texts.get(names.SCHEMA_SEQUENCE)),
             "timestamp": self.texts.get(names.TIMESTAMP),
             "manifest": self.manifest,
             "members": [{"name": name, "size": size} for name, size in self.members],
@@ -194,6 +194,11 @@ def _row(value: bytes | None) -> dict[str, msgspec.Raw] | None:
         return None if value is None else _JSON.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise PacketError(f"a row is no JSON object ({error}): {_short(value)}") from None
+
+
+def _number(text: str | None) -> int | None:
+    """What is no number is shown to people as it is."""
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
 def _short(value: bytes | None) -> str:

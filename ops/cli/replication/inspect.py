@@ -1,14 +1,14 @@
 """`mbevents replication inspect`: what a packet holds."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ops.cli.common import AsJson, plural, runtime
-from ops.cli.output import put, put_json, put_table, say
+from ops.cli.output import put, put_json, put_table, say, told_meanwhile
 
 if TYPE_CHECKING:
     from workers.replication.inspection import Contents, PacketRow
@@ -29,14 +29,18 @@ def inspect(packet: Packet, rows: Rows = False, limit: Limit = None, as_json: As
 
     Its members, and its changes by table; with --rows the changes themselves, one JSON object a line with --json.
     """
+    from events.errors import UsageError
     from workers.replication import inspection
 
+    if limit is not None and not rows:
+        raise UsageError("--limit is for --rows.")
     chunks, name = _opened(packet)
     if rows:
         for row in itertools.islice(inspection.rows(chunks, packet=name), limit):
             put(row.to_json() if as_json else _line(row))
         return
-    found = inspection.contents(chunks, packet=name)
+    with told_meanwhile("Reading") as progress:
+        found = inspection.contents(_counted(chunks, progress), packet=name)
     if as_json:
         put_json({"packet": name, **found.to_dict()})
     else:
@@ -49,7 +53,7 @@ def _opened(packet: str) -> tuple[Iterator[bytes], str]:
 
     path = Path(packet)
     if path.is_file():
-        return _pieces(path), path.name
+        return _pieces(path), packet
     name = packet_name(int(packet), 2) if packet.isascii() and packet.isdigit() and len(packet) < 11 else packet
     if parse(name) is None:
         if path.exists():
@@ -57,6 +61,14 @@ def _opened(packet: str) -> tuple[Iterator[bytes], str]:
         raise NotFoundError(f"There is no file {packet!r:.200}, and it is not the name or number of a packet.")
     with runtime(database=False, redis=False) as parts:
         return parts.packet_store.read(name), name
+
+
+def _counted(chunks: Iterable[bytes], progress: Callable[[str], None]) -> Iterator[bytes]:
+    done = 0
+    for chunk in chunks:
+        yield chunk
+        done += len(chunk)
+        progress(f"{done:,} bytes read")
 
 
 def _pieces(path: Path) -> Iterator[bytes]:

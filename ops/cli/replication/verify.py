@@ -1,6 +1,5 @@
 """`mbevents replication verify`: whether a mirror holds what its master does."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ops.cli.common import AsJson, Yes, confirm, plural, runtime
-from ops.cli.output import mark, put, put_json, say
+from ops.cli.output import mark, put, put_json, say, told_meanwhile
 
 if TYPE_CHECKING:
     from ops.wiring import Runtime
@@ -68,11 +67,12 @@ def verify(
             raise UsageError("--repair needs the master's database: --master-url, or REPLICATION_MASTER_URL.")
         if repair:
             confirm(yes, "Rows of this database that differ from the master's are overwritten.")
-        options = Options(tables=tables or (), rows=rows, repair=repair, wait=wait, progress=_progress())
-        if master is not None:
-            report = compare_with_master(parts.connection, lambda: _connected(master), options)
-        else:
-            report = compare(parts.connection, _digest(parts, digest), options)
+        with told_meanwhile("Connecting") as progress:
+            options = Options(tables=tables or (), rows=rows, repair=repair, wait=wait, progress=progress)
+            if master is not None:
+                report = compare_with_master(parts.connection, lambda: _connected(master), options)
+            else:
+                report = compare(parts.connection, _digest(parts, digest), options)
     if as_json:
         put_json(report.to_dict())
     else:
@@ -152,19 +152,6 @@ def _fetched(parts: "Runtime", number: int) -> bytes | None:
         return None
     secret = None if token is None else token.get_secret_value()
     return fetched_digest(base, secret, number, agent=f"mbevents/{version()}")
-
-
-def _progress() -> "Any":
-    """Every few seconds, so that a person knows that it goes on."""
-    told = time.monotonic()
-
-    def progress(done: int, everything: int) -> None:
-        nonlocal told
-        if time.monotonic() - told > 3:
-            told = time.monotonic()
-            say(f"{100 * done // max(everything, 1)} % read.")
-
-    return progress
 
 
 def _print(report: "Report") -> None:

@@ -12,7 +12,14 @@ import pytest
 from tests.acceptance.cli.conftest import MBEVENTS, OURS, Done
 from tests.conftest import TEMPLATE
 from tests.integration.workers.replication.sync.feed_server import TOKEN, served
-from tests.integration.workers.replication.verify.support import START, Pair, connect, make_pair, unseen
+from tests.integration.workers.replication.verify.support import (
+    START,
+    Pair,
+    connect,
+    export,
+    make_pair,
+    unseen,
+)
 from workers.replication.packet.archive import PacketWriter
 from workers.replication.packet.copytext import encode
 from workers.replication.verify.service import make_digest
@@ -126,6 +133,15 @@ def test_a_mirror_elsewhere_takes_the_digest_from_the_feed_that_it_follows(
         assert TOKEN not in right.err + missing.err + refused.err
 
 
+def test_who_waits_for_the_mirror_is_told(mirror: Mirror, pair: Pair) -> None:
+    export(pair.master)
+    done = mirror.run("verify", "--wait", "3", "--master-url", pair.master_url)
+    assert done.code == 5
+    waiting = rf"Waiting for the mirror, which is at packet {START}, its master at {START + 1} … \([0-9]+ s\)"
+    assert re.search(waiting, done.err), done.err
+    assert done.out == ""
+
+
 def test_what_is_no_digest_and_what_is_no_mirror_is_refused(mirror: Mirror) -> None:
     for kind in ("RT_MASTER", "RT_STANDALONE"):
         refused = mirror.run("verify", REPLICATION_TYPE=kind)
@@ -165,6 +181,12 @@ def test_a_packet_is_inspected(mirror: Mirror) -> None:
     rows = mirror.run("inspect", "5", "--rows", "--json", "--limit", "1")
     assert json.loads(rows.out)["Data"]["new"]["id"] == 1
     assert "\x1b" not in mirror.run("inspect", "5", "--rows").out
+    found = json.loads(mirror.run("inspect", "5", "--json").out)
+    assert (found["sequence"], found["schema_sequence"]) == (5, None)
+    assert mirror.run("inspect", "5", "--limit", "1").code == 2
+    none = mirror.store / "none"
+    none.write_bytes(b"root:x:0")
+    assert mirror.run("inspect", str(none)).err.startswith(f"mbevents: {none}: ")
     assert mirror.run("inspect", "6").code == 4
     file.write_bytes(target.getvalue()[:-9])
     cut = mirror.run("inspect", "5")

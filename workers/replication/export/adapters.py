@@ -39,8 +39,11 @@ class PostgresOutbox:
         fields[5] = tuple(fields[5])
         return Cut(*fields)
 
-    def cut(self) -> Cut | None:
-        """Decide what the next packet is; None when there is nothing to export. Raises MbeventsError."""
+    def begin(self) -> bool:
+        """Set the sequence to 0 if it was never set; what is pending then is in the copies that mirrors begin with.
+
+        Raises MbeventsError.
+        """
         with self._snapshot():
             row = self._connection.execute(self._sql["control"]).fetchone()
             if row is None:
@@ -48,14 +51,20 @@ class PostgresOutbox:
                     "The table musicbrainz.replication_control is empty: this database was never set up for "
                     "replication. Insert its row, with the schema sequence."
                 )
+            if row[1] is not None:
+                return False
             bounds = self._ticked()
-            if row[1] is None:
-                self._connection.execute(self._sql["discard"], bounds)
-                self._connection.execute(self._sql["discard_times"], bounds)
-                self._connection.execute(self._sql["begin_replication"])
-                self._connection.execute(self._sql["forget_own"])
-                log.warning("replication_begins", sequence=0)
-                return None
+            self._connection.execute(self._sql["discard"], bounds)
+            self._connection.execute(self._sql["discard_times"], bounds)
+            self._connection.execute(self._sql["begin_replication"])
+            self._connection.execute(self._sql["forget_own"])
+        log.info("replication_begins", sequence=0)
+        return True
+
+    def cut(self) -> Cut | None:
+        """Decide what the next packet is; None when there is nothing to export."""
+        with self._snapshot():
+            bounds = self._ticked()
             if not self._value("pending", bounds):
                 return None
             self._connection.execute(self._sql["cut"], bounds)
@@ -65,7 +74,11 @@ class PostgresOutbox:
         """See `Exporter.outlook`: of all that is committed, for an export begins by having it ticked."""
         row = self._connection.execute(self._sql["outlook"], {"stripped": list(NOT_IN_PACKETS)}).fetchone()
         assert row is not None
-        return Outlook(*row)
+        outlook = Outlook(*row)
+        if outlook.changes:
+            # The packet's own change of replication_control comes to them.
+            outlook = outlook._replace(transactions=outlook.transactions + 1, changes=outlook.changes + 1)
+        return outlook
 
     @contextmanager
     def rows(self, cut: Cut) -> Iterator["PostgresRows"]:

@@ -1,7 +1,7 @@
 """Writes the two files of a packet from its rows; the same rows make the same bytes."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from hashlib import sha256
@@ -18,6 +18,8 @@ from workers.replication.packet import copytext, names
 from workers.replication.packet.archive import PacketWriter
 
 _PIECE = 1 << 20
+
+Progress = Callable[[str], None]
 
 
 class Rows(Protocol):
@@ -36,21 +38,29 @@ class Rows(Protocol):
         ...
 
 
-def build(cut: Cut, opened: AbstractContextManager[Rows], folder: Path, *, threads: int) -> Built:
-    """Writes both files into an empty folder."""
+def build(
+    cut: Cut,
+    opened: AbstractContextManager[Rows],
+    folder: Path,
+    *,
+    threads: int,
+    progress: Progress = lambda _: None,
+) -> Built:
+    """Writes both files into an empty folder; `progress` is told how far that is."""
     with opened as rows:
         # Open for as long as it takes to read, not to compress: it holds back vacuum.
         shapes = rows.shapes()
-        large, tables = _spool(cut, rows, shapes, folder)
+        large, tables = _spool(cut, rows, shapes, folder, progress)
         # The UPDATE of replication_control is a transaction of its own.
         content = _Content(cut, rows.transactions + 1, tables)
     with ThreadPoolExecutor(1, "packet") as beside:
         # To compress is most of the work, and leaves the interpreter to who writes version 1 meanwhile.
         second = beside.submit(_write, content, 2, large, folder, threads)
-        old = _transcribe(cut, large[names.PENDING_DATA].path, shapes, folder)
+        old = _transcribe(cut, large[names.PENDING_DATA].path, shapes, folder, progress)
         file = second.result()
     for each in large.values():
         each.path.unlink()
+    progress(f"Packet {cut.sequence}: version 2 is written; compressing version 1")
     files = (_write(content, 1, old, folder, threads), file)
     for each in old.values():
         each.path.unlink()
@@ -58,16 +68,19 @@ def build(cut: Cut, opened: AbstractContextManager[Rows], folder: Path, *, threa
 
 
 def _spool(
-    cut: Cut, rows: Rows, shapes: Mapping[str, Shape], folder: Path
+    cut: Cut, rows: Rows, shapes: Mapping[str, Shape], folder: Path, progress: Progress
 ) -> tuple[dict[str, Spooled], dict[str, dict[str, int]]]:
     """Writes the members of version 2 that can be large; the changes by table and operation."""
     counts: dict[tuple[bytes, bytes], int] = defaultdict(int)
+    read = 0
     with _spooled(folder, names.TABLES_V2) as large:
         for lines in chain(rows.data(), [[_control(cut)]]):
             for line in lines:
                 _, table, op, _ = line.split(b"\t", 3)
                 counts[table, op] += 1
             large[names.PENDING_DATA].lines(lines)
+            read += len(lines)
+            progress(f"Packet {cut.sequence}: {read:,} changes read")
         for lines in rows.times():
             large[names.PENDING_TS].lines(lines)
         large[names.PENDING_TS].lines([copytext.encode([b"%d" % cut.control_xid, cut.time.encode()])])
@@ -82,14 +95,19 @@ def _spool(
     return large, dict(tables)
 
 
-def _transcribe(cut: Cut, path: Path, shapes: Mapping[str, Shape], folder: Path) -> dict[str, Spooled]:
+def _transcribe(
+    cut: Cut, path: Path, shapes: Mapping[str, Shape], folder: Path, progress: Progress
+) -> dict[str, Spooled]:
     """Writes the members of version 1 that can be large."""
+    size = path.stat().st_size
     legacy = Legacy(shapes, last_seqid=cut.control_seqid, last_xid=cut.control_xid)
     with _spooled(folder, names.TABLES_V1) as large, path.open("rb") as file:
         while lines := file.readlines(_PIECE):
             pending, data = legacy.rows(line[:-1].split(b"\t") for line in lines)
             large[names.DBMIRROR_PENDING].lines(pending)
             large[names.DBMIRROR_PENDINGDATA].lines(data)
+            # Meanwhile version 2 is compressed.
+            progress(f"Packet {cut.sequence}: compressing; {100 * file.tell() // size} % put into version 1's form")
     return large
 
 

@@ -62,7 +62,8 @@ class Shape(NamedTuple):
 
 
 class Outlook(NamedTuple):
-    """What an export would find: the number of the packet that would come, how much would be in it, and whether it is
+    """What an export would find: the number of the packet that would come, how much would be in it (with its own
+    change), and whether it is
     on its way already. `sequence` is None where replication has not begun."""
 
     sequence: int | None

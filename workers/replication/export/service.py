@@ -14,7 +14,7 @@ import structlog
 
 from events.errors import MbeventsError
 from events.telemetry import NoTelemetry, Telemetry
-from workers.replication.export.build import Rows, build
+from workers.replication.export.build import Progress, Rows, build
 from workers.replication.export.core import Built, Cut, File, Outlook, Published
 from workers.replication.export.spool import same
 from workers.replication.packet.names import signature_name
@@ -30,6 +30,7 @@ class ExportRunsError(MbeventsError):
 class Outbox(Protocol):
     """Packets on their way out of the database."""
 
+    def begin(self) -> bool: ...
     def unpublished(self) -> Cut | None: ...
     def cut(self) -> Cut | None: ...
     def rows(self, cut: Cut) -> AbstractContextManager[Rows]: ...
@@ -76,13 +77,14 @@ class Exporter:
         self._threads = threads
         self._telemetry = telemetry or NoTelemetry()
 
-    def export(self) -> list[Published]:
+    def export(self, say: Progress = lambda _: None, progress: Progress = lambda _: None) -> list[Published]:
         """The packet that was on its way, if one was, and then a new one, if anything is pending.
 
+        `say` is told what came of it where there is no packet, `progress` all the time what is being done.
         Raises ExportRunsError while somebody else exports.
         """
         try:
-            published = self._export()
+            published = self._export(say, progress)
         except ExportRunsError:
             raise
         except Exception as error:
@@ -91,20 +93,29 @@ class Exporter:
         self._note(None)
         return published
 
-    def _export(self) -> list[Published]:
+    def _export(self, say: Progress, progress: Progress) -> list[Published]:
+        progress("Reading into the event log what is committed")
         self._ready()
-        published = []
+        published: list[Published] = []
         with self._outbox() as outbox:
             if outbox is None:
                 raise ExportRunsError("Another export runs on this database: wait until it is done.")
+            if outbox.begin():
+                say(
+                    "Replication begins at 0, with what the database holds now. Make the copies for mirrors now: the "
+                    "next export makes packet 1."
+                )
+                return published
             unpublished = outbox.unpublished()
             if unpublished is not None:
                 log.info("export_goes_on", sequence=unpublished.sequence)
-                published.append(self._publish(outbox, unpublished))
+                published.append(self._publish(outbox, unpublished, progress))
             cut = outbox.cut()
             if cut is not None:
-                published.append(self._publish(outbox, cut))
+                published.append(self._publish(outbox, cut, progress))
             self._tidy()
+        if not published:
+            say("Nothing has changed since the last packet.")
         return published
 
     def outlook(self) -> Outlook:
@@ -114,12 +125,13 @@ class Exporter:
                 raise ExportRunsError("An export runs on this database just now.")
             return outbox.outlook()
 
-    def _publish(self, outbox: Outbox, cut: Cut) -> Published:
+    def _publish(self, outbox: Outbox, cut: Cut, progress: Progress) -> Published:
         began = time.perf_counter()
         self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
-        files = self._files(outbox, cut)
+        files = self._files(outbox, cut, progress)
         # A reader must never find a packet without its signature.
         for name in [*self._signed(files), *(file.name for file in files)]:
+            progress(f"Putting {name} into the store")
             self._put(name)
         published = outbox.publish(cut)
         shutil.rmtree(self._spool)
@@ -129,19 +141,20 @@ class Exporter:
         self._telemetry.count("mbevents_exported_changes_total", published.changes)
         self._telemetry.observe("mbevents_export_seconds", time.perf_counter() - began)
         log.info("packet_published", sequence=cut.sequence, changes=published.changes)
+        progress(f"Packet {cut.sequence} is out; making the digest of the tables, if it gets one")
         try:
             self._prove(cut.sequence)
         except Exception:
             log.exception("digest_failed", sequence=cut.sequence)
         return published
 
-    def _files(self, outbox: Outbox, cut: Cut) -> tuple[File, ...]:
+    def _files(self, outbox: Outbox, cut: Cut, progress: Progress) -> tuple[File, ...]:
         """Build the packet, unless it lies there from a run that could not end."""
         if cut.files and all(same(file, self._spool / file.name) for file in cut.files):
             return cut.files
         for path in self._spool.iterdir():
             path.unlink()
-        built = build(cut, outbox.rows(cut), self._spool, threads=self._threads)
+        built = build(cut, outbox.rows(cut), self._spool, threads=self._threads, progress=progress)
         if cut.files and cut.files != built.files:
             # Of a newer release, or a table's key has changed meanwhile: the same changes all the same.
             log.warning("packet_is_not_as_before", sequence=cut.sequence)

@@ -32,7 +32,7 @@ from workers.replication.verify.core import (
 )
 
 Connection = psycopg.Connection[Any]
-Progress = Callable[[int, int], None]
+Progress = Callable[[str], None]
 
 # 128 MB: some parts a second, so that the connections end together and progress is seen.
 PAGES_AT_ONCE = 16_384
@@ -139,8 +139,8 @@ class Snapshot:
             ):
                 found[job.shape.full].append((job.times, buckets))
                 done += job.pages
-                if progress is not None and job.pages:
-                    progress(done, everything)
+                if progress is not None:
+                    progress(f"{100 * done // max(everything, 1)} % of the {self.name} read")
         return {full: added(each) for full, each in found.items()}
 
     def totals(self, shape: Shape, shift: int, within: Range) -> Buckets:

@@ -199,6 +199,8 @@ def compare_with_master(mirror: Connect, master: Connect, options: Options) -> R
         tables = []
         for each in report.tables:
             if each.ranges:
+                if options.progress is not None:
+                    options.progress(f"Looking for the rows of {each.table} that differ")
                 tables.append(_narrowed(each, there, here, mirror, options))
             else:
                 tables.append(each)
@@ -341,6 +343,8 @@ def _meet(stack: ExitStack, mirror: Connect, master: Connect, options: Options) 
                     )
                 if at > there.sequence:
                     break
+                if options.progress is not None:
+                    options.progress(f"Waiting for the mirror, which is at packet {at}, its master at {there.sequence}")
                 time.sleep(0.2)
 
 

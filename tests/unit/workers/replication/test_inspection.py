@@ -66,7 +66,7 @@ def version_1() -> bytes:
 def test_members_changes_and_transactions_are_counted() -> None:
     found = look(version_2()).to_dict()
     assert found["version"] == 2
-    assert (found["sequence"], found["timestamp"]) == ("5", "then")
+    assert (found["sequence"], found["timestamp"]) == (5, "then")
     assert (found["changes"], found["transactions"]) == (3, 2)
     assert found["tables"] == {"musicbrainz.artist": {"i": 1, "u": 1}, "musicbrainz.tag": {"d": 1}}
     assert [each["name"] for each in found["members"]] == ["TIMESTAMP", "REPLICATION_SEQUENCE", "mbdump/pending_data"]
