@@ -25,6 +25,9 @@ def test_a_token_is_told_once_opens_the_feed_until_it_is_revoked_and_is_in_no_lo
     plain = home.run("replication", "token", "create", "bob")
     assert len(plain.out.strip()) == 40
     assert "not shown again" in plain.err
+    assert "REPLICATION_TYPE is RT_STANDALONE: these tokens open the feed of this database's" in plain.err
+    told = home.run("replication", "token", "list", environment={"REPLICATION_TYPE": "RT_MASTER"}).err
+    assert told == "2 tokens.\n"
     listed = home.run("replication", "token", "list", "--json")
     assert [each["name"] for each in json.loads(listed.out)["tokens"]] == ["alice", "bob"]
     assert "alice" in home.run("replication", "token", "list").out

@@ -113,8 +113,13 @@ def parsed(url: str) -> Place:
             raise ValueError("it must be the absolute path of a folder after three slashes: file:///srv/packets")
         return Place(folder)
     if parts.scheme == "s3":
-        if not _BUCKET.fullmatch(parts.netloc):
+        if not parts.netloc:
             raise ValueError("it must name a bucket: s3://bucket or s3://bucket/prefix")
+        if not _BUCKET.fullmatch(parts.netloc):
+            raise ValueError(
+                "what it names cannot be a bucket: their names have 3 to 63 characters, which are small letters, "
+                "digits, dots and hyphens"
+            )
         return Place(Path(), parts.netloc, unquote(parts.path).strip("/"))
     raise ValueError("it must begin with file:/// or s3://")
 

@@ -42,8 +42,11 @@ def test_a_database_without_our_tables_is_no_traceback(alice: httpx.Client, runt
 
 def test_a_store_that_cannot_be_read_is_told(alice: httpx.Client, tmp_path: Path) -> None:
     (tmp_path / "packets").write_text("a file, not a folder")
-    for path in ("/replication-check", "/replication-info", f"/{V1}"):
+    for path in ("/replication-info", f"/{V1}"):
         assert alice.get(path).status_code == 503
+    check = alice.get("/replication-check")
+    assert told(check) == (200, "UNKNOWN the replication packets cannot be looked at: their store does not answer")
+    assert check.headers["content-type"].startswith("text/plain")
 
 
 @pytest.fixture
@@ -78,4 +81,5 @@ def test_a_bucket_that_is_gone_is_told(in_s3: str, alice: httpx.Client) -> None:
     import boto3
 
     boto3.session.Session().client("s3").delete_bucket(Bucket=in_s3)
-    assert alice.get("/replication-check").status_code == 503
+    assert alice.get("/replication-info").status_code == 503
+    assert alice.get("/replication-check").text.startswith("UNKNOWN the replication packets cannot be looked at")

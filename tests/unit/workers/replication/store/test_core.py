@@ -81,6 +81,13 @@ def test_a_url_that_is_none_of_a_store_is_refused(url: str) -> None:
         open_store(url)
 
 
+def test_a_name_that_is_no_buckets_is_told_from_none() -> None:
+    with pytest.raises(ValueError, match="it must name a bucket"):
+        open_store("s3:///x")
+    with pytest.raises(ValueError, match="what it names cannot be a bucket: their names have 3 to 63 characters"):
+        open_store("s3://pk/mb")
+
+
 def stored(numbers: dict[int, int], names: tuple[str, ...] = ("v1", "v2")) -> list[Stored]:
     """Files of packets by number, each so many hours old."""
     made = []
