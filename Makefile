@@ -38,7 +38,7 @@ up: $(READY) ## everything running on embedded servers, until Ctrl-C
 	@$(BIN)/mbevents up $(ARGS) || test $$? = 130  # Ctrl-C is the way to end it
 
 test: $(READY) ## all tests, on real embedded servers
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(READY) ## style, types and import directions
 	@$(BIN)/ruff check .
