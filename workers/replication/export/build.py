@@ -9,13 +9,17 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol, cast
 
+import structlog
+
 from schemas.replication import Manifest
 from workers.replication.export import texts
 from workers.replication.export.core import CONTROL, Built, Cut, File, Shape
 from workers.replication.export.legacy import Legacy
 from workers.replication.export.spool import Spooled
 from workers.replication.packet import copytext, names
-from workers.replication.packet.archive import PacketWriter
+from workers.replication.packet.archive import LINE_BYTES, PacketWriter
+
+log = structlog.get_logger(__name__)
 
 _PIECE = 1 << 20
 
@@ -76,8 +80,18 @@ def _spool(
     with _spooled(folder, names.TABLES_V2) as large:
         for lines in chain(rows.data(), [[_control(cut)]]):
             for line in lines:
-                _, table, op, _ = line.split(b"\t", 3)
+                seqid, table, op, _ = line.split(b"\t", 3)
                 counts[table, op] += 1
+                if len(line) > LINE_BYTES:
+                    # Others take it, and ours where they are told to.
+                    log.error(
+                        "row_too_large_for_mirrors",
+                        packet=cut.sequence,
+                        seqid=int(seqid),
+                        table=table.decode(),
+                        bytes=len(line),
+                        setting="REPLICATION_ROW_MB",
+                    )
             large[names.PENDING_DATA].lines(lines)
             read += len(lines)
             progress(f"Packet {cut.sequence}: {read:,} changes read")

@@ -296,3 +296,12 @@ def test_our_own_reader_takes_both_versions(master: Master) -> None:
         chunks = master.store.read(names.packet_name(1, version))
         with PacketReader(chunks) as reader:
             assert {member.name: member.read() for member in reader} == master.members(1, version)
+
+
+def test_a_row_that_mirrors_would_not_take_is_told(master: Master, capsys: pytest.CaptureFixture[str]) -> None:
+    with psycopg.connect(master.url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO statistics.statistic_event VALUES ('2020-01-01', 'a', 'b', repeat('x', 9000000))"
+        )
+    assert master.export()
+    assert "row_too_large_for_mirrors" in capsys.readouterr().out
