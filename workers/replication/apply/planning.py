@@ -32,7 +32,6 @@ class Chunk:
 
     work: list[Work] = field(default_factory=list)
     events: tuple[Deriver, list[int]] | None = None
-    changes: int = 0
 
 
 @dataclass(slots=True)
@@ -176,7 +175,7 @@ class Planner:
                     if derive and not self._whole and not order.apart:
                         raise InterleavedError
                     if pending >= enough:
-                        yield self._cut(nets, deriver, told, xids, pending, complete=not self._whole)
+                        yield self._cut(nets, deriver, told, xids, complete=not self._whole)
                         nets, told, pending = {}, [], 0
                         enough = min(self._chunk, 2 * enough)
                         if not self._whole:
@@ -186,7 +185,7 @@ class Planner:
                     xids[xid] = None
                 elif pending >= 2 * self._chunk:
                     # A large transaction: its events come with its end.
-                    yield self._cut(nets, deriver, told, xids, pending, complete=False)
+                    yield self._cut(nets, deriver, told, xids, complete=False)
                     nets, told, pending = {}, [], 0
                 pending += 1
                 rows = self._one(nets, change)
@@ -198,7 +197,7 @@ class Planner:
                 told = []
         order.end()
         counts.transactions += len(xids)
-        yield self._cut(nets, deriver, told, xids, pending, complete=True, last=True)
+        yield self._cut(nets, deriver, told, xids, complete=True, last=True)
 
     def _one(self, nets: dict[str, Net], change: Change) -> tuple[Row | None, Row | None] | None:
         """Take a change; the old and new row as events want them, or None when the table is not kept here."""
@@ -231,7 +230,6 @@ class Planner:
         deriver: Deriver | None,
         told: list[RowChange],
         xids: Mapping[int, None],
-        pending: int,
         *,
         complete: bool,
         last: bool = False,
@@ -242,4 +240,4 @@ class Planner:
             self.counts.transactions += len(xids)
         ordered = sorted(nets, key=lambda name: (self._ranks.get(name, 0), name))
         events = (deriver, list(xids)) if deriver is not None and complete else None
-        return Chunk([nets[name].work() for name in ordered], events, pending)
+        return Chunk([nets[name].work() for name in ordered], events)

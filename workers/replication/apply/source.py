@@ -26,7 +26,6 @@ class PacketSource:
         self.texts = False
         self.number = -1
         self.schema_sequence = -1
-        self.timestamp = ""
         self._version = _VERSION
         self.keys: Mapping[str, tuple[str, ...]] = {}
         self.times: Sequence[bytes] = ()
@@ -76,8 +75,6 @@ class PacketSource:
             self.number = self._number(member)
         elif member.name == names.SCHEMA_SEQUENCE:
             self.schema_sequence = self._number(member)
-        elif member.name == names.TIMESTAMP:
-            self.timestamp = member.read().decode("utf-8", "replace").strip()
         elif member.name == names.DBMIRROR_VERSION:
             # Told later: of a newer schema it is the schema that somebody has to do something about.
             self._version = self._number(member)
