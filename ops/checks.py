@@ -13,6 +13,7 @@ from ops.settings import RedisRole
 
 if TYPE_CHECKING:
     from ops.wiring import Runtime
+    from ops.wiring.servers import Servers
 
 SECONDS = 2
 Sample = tuple[str, dict[str, str], float]
@@ -54,7 +55,7 @@ def depths(runtime: "Runtime") -> dict[str, Depth]:
 
 
 @contextmanager
-def connected(runtime: "Runtime") -> Iterator["psycopg.Connection[Any]"]:
+def connected(runtime: "Servers") -> Iterator["psycopg.Connection[Any]"]:
     """A connection of its own, given up on soon: who asks waits."""
     with psycopg.connect(
         runtime.database_url, autocommit=True, connect_timeout=SECONDS, application_name="mbevents check"

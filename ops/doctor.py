@@ -23,7 +23,7 @@ CLOCK_SECONDS = 5.0
 # A Redis that has just started, or was emptied, hears of a worker at its next beat: each second.
 BEAT_SECONDS = 2.5
 # Redis of these roles must never evict: what they hold is nowhere else in memory, and its loss is work.
-KEEPS = (RedisRole.BROKER, RedisRole.SESSIONS)
+KEEPS = (RedisRole.BROKER, RedisRole.SESSIONS, RedisRole.LIMITS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 if TYPE_CHECKING:
-    from ops.wiring import Runtime
+    from ops.wiring.sending import Sending
 
 log = structlog.get_logger(__name__)
 
@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 SECONDS = 30.0
 
 
-def tick(runtime: "Runtime") -> None:
+def tick(runtime: "Sending") -> None:
     """Have the bridge catch up with this moment: the leading one, or where none leads one of our own."""
     from producers.bridge import progress
 
@@ -35,7 +35,7 @@ def tick(runtime: "Runtime") -> None:
                 time.sleep(0.02)
 
 
-def _drain(runtime: "Runtime") -> None:
+def _drain(runtime: "Sending") -> None:
     from producers.bridge.service import AnotherLeadsError
 
     # It would wait for a Redis that is away, which is no reason not to export.

@@ -1,24 +1,18 @@
-"""Every setting, once: environment variables, `NAME_FILE` for secrets, and `.env`."""
+"""Every setting, once. `ops.loading` reads them."""
 
-import os
-from collections.abc import Mapping
-from difflib import get_close_matches
 from enum import IntEnum
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Literal, Self
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from events.errors import UsageError
-from ops.urls import check_role_url, database_name, hidden, is_loopback, numbered, parsed_listen, redis_base
+from ops.urls import check_role_url, database_name, is_loopback, numbered, parsed_listen, redis_base
 from workers.replication.store.core import parsed
 from workers.replication.sync.core import DEFAULT_BASE, listed_tables, parsed_base
 
 ReplicationType = Literal["RT_MASTER", "RT_MIRROR", "RT_STANDALONE"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
-# REDIS_SESSION_URL and REDIS_ENTITY_URL are misspelt; REDIS_SERVICE_HOST and REDIS_CACHE_URL are somebody else's.
-_LIKE = 0.85
 
 
 class RedisRole(IntEnum):
@@ -26,6 +20,9 @@ class RedisRole(IntEnum):
 
     ENTITIES = 0
     SESSIONS = 1
+    SEARCH = 2
+    STATISTICS = 3
+    LIMITS = 4
     PUBSUB = 5
     BROKER = 6
 
@@ -58,8 +55,15 @@ class Settings(BaseSettings):
     )
     redis_sessions_url: SecretStr | None = Field(
         default=None,
-        description="Redis of MusicBrainz Server's store, with its invalidation flags (default: database 1).",
+        description="Redis of sessions, and of MusicBrainz Server's invalidation flags (default: database 1).",
     )
+    redis_search_url: SecretStr | None = Field(
+        default=None, description="Redis of cached searches and outside answers (default: database 2)."
+    )
+    redis_statistics_url: SecretStr | None = Field(
+        default=None, description="Redis of the statistics (default: database 3)."
+    )
+    redis_limits_url: SecretStr | None = Field(default=None, description="Redis of rate limits (default: database 4).")
     redis_pubsub_url: SecretStr | None = Field(default=None, description="Redis of the channels (default: database 5).")
     broker_url: SecretStr | None = Field(
         default=None, description="Queues: redis://… (default: database 6 of REDIS_SERVER) or amqp://… for RabbitMQ."
@@ -71,6 +75,8 @@ class Settings(BaseSettings):
     )
     event_retention_days: int = Field(default=7, ge=1, le=366, description="Days that events stay in the log.")
     entity_cache_seconds: int = Field(default=3600, ge=1, description="Time to live of a cached entity.")
+    search_cache_seconds: int = Field(default=900, ge=1, description="Time to live of a cached search or page.")
+    statistics_cache_seconds: int = Field(default=3600, ge=1, description="Time to live of a counted statistic.")
     cache_fanout_limit: int = Field(
         default=10_000,
         ge=0,
@@ -86,6 +92,42 @@ class Settings(BaseSettings):
     web_listen: str = Field(
         default="127.0.0.1:8000",
         description="host:port of `mbevents web`; it has no sign-in yet, so only a loopback address is taken.",
+    )
+    session_seconds: int = Field(
+        default=36_000, ge=60, description="Seconds after which a session ends, however busy: from the sign-in."
+    )
+    session_idle_seconds: int = Field(default=10_800, ge=60, description="Seconds without use after which it ends.")
+    sessions_without_redis: Literal["refuse", "anonymous"] = Field(
+        default="refuse",
+        description="What the web does for who has a session while its Redis is away: refuse (503), or go on as for "
+        "anybody.",
+    )
+    web_rate_limit: int = Field(
+        default=20, ge=0, description="Most requests to `mbevents web` of one client in any second. 0: no limit."
+    )
+    limits_without_redis: Literal["open", "closed"] = Field(
+        default="open", description="What is decided while the Redis of the limits is away: let through, or refuse."
+    )
+    operator_contact: str | None = Field(
+        default=None,
+        min_length=3,
+        max_length=200,
+        pattern=r"^[\x21-\x7e][\x20-\x7e]*$",
+        description="Who runs this, as a URL or e-mail address: told to the services that are asked. Needed for "
+        "Wikimedia's.",
+    )
+    http_timeout_seconds: float = Field(
+        default=30, gt=0, le=600, description="Seconds that an outside server may say nothing."
+    )
+    http_deadline_seconds: float = Field(
+        default=60, gt=0, le=3600, description="Seconds that a call may take with all its tries and waits."
+    )
+    http_body_mb: int = Field(default=16, ge=1, le=1024, description="Largest answer taken, unpacked.")
+    wikimedia_rate: float = Field(
+        default=1.0,
+        gt=0,
+        le=50,
+        description="Requests a second to Wikipedia, and to Wikidata, of all processes together.",
     )
     packet_store: str | None = Field(
         default=None,
@@ -185,7 +227,14 @@ class Settings(BaseSettings):
             redis_base(value.get_secret_value())
         return value
 
-    @field_validator("redis_entities_url", "redis_sessions_url", "redis_pubsub_url")
+    @field_validator(
+        "redis_entities_url",
+        "redis_sessions_url",
+        "redis_search_url",
+        "redis_statistics_url",
+        "redis_limits_url",
+        "redis_pubsub_url",
+    )
     @classmethod
     def _role(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
@@ -242,8 +291,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _embedded_whole(self) -> Self:
-        roles = {"REDIS_ENTITIES_URL": self.redis_entities_url, "REDIS_SESSIONS_URL": self.redis_sessions_url}
-        roles |= {"REDIS_PUBSUB_URL": self.redis_pubsub_url, "BROKER_URL": self.broker_url}
+        roles = {f"REDIS_{role.name}_URL": self._own(role) for role in RedisRole if role is not RedisRole.BROKER}
+        roles["BROKER_URL"] = self.broker_url
         if self.redis_server is None and self.database_url is not None:
             missing = [name for name, value in roles.items() if value is None]
             if missing and len(missing) < len(roles):
@@ -264,17 +313,23 @@ class Settings(BaseSettings):
 
     def redis_url(self, role: RedisRole) -> str | None:
         """Where a role's Redis is; None when it is the embedded one. The broker's may be `amqp://`."""
-        own = {
-            RedisRole.ENTITIES: self.redis_entities_url,
-            RedisRole.SESSIONS: self.redis_sessions_url,
-            RedisRole.PUBSUB: self.redis_pubsub_url,
-            RedisRole.BROKER: self.broker_url,
-        }[role]
+        own = self._own(role)
         if own is not None:
             return own.get_secret_value()
         if self.redis_server is None:
             return None
         return numbered(redis_base(self.redis_server.get_secret_value()), role)
+
+    def _own(self, role: RedisRole) -> SecretStr | None:
+        return {
+            RedisRole.ENTITIES: self.redis_entities_url,
+            RedisRole.SESSIONS: self.redis_sessions_url,
+            RedisRole.SEARCH: self.redis_search_url,
+            RedisRole.STATISTICS: self.redis_statistics_url,
+            RedisRole.LIMITS: self.redis_limits_url,
+            RedisRole.PUBSUB: self.redis_pubsub_url,
+            RedisRole.BROKER: self.broker_url,
+        }[role]
 
     @property
     def packet_store_url(self) -> str:
@@ -287,116 +342,3 @@ class Settings(BaseSettings):
     @property
     def needs_embedded_redis(self) -> bool:
         return any(self.redis_url(role) is None for role in RedisRole)
-
-
-class Shown(BaseModel, frozen=True):
-    """One setting for people: its value without secrets, and where it comes from."""
-
-    name: str
-    value: str | int | None
-    origin: str
-    description: str
-
-
-class Loaded:
-    """Settings, and for each that was given where it was found."""
-
-    def __init__(self, settings: Settings, origins: Mapping[str, str]) -> None:
-        self.settings = settings
-        self._origins = origins
-
-    def shown(self) -> list[Shown]:
-        """In the order of declaration."""
-        return [
-            Shown(
-                name=name.upper(),
-                value=_shown(getattr(self.settings, name)),
-                origin=self._origins.get(name, "default"),
-                description=field.description or "",
-            )
-            for name, field in Settings.model_fields.items()
-        ]
-
-
-def load(environ: Mapping[str, str] | None = None, env_file: Path = Path(".env")) -> Loaded:
-    """Read the settings: the environment wins over `.env`; an empty value is none. Raises UsageError for wrong ones."""
-    values: dict[str, str] = {}
-    origins: dict[str, str] = {}
-    sources: list[tuple[str, Mapping[str, str | None]]] = [
-        (str(env_file), _env_file(env_file)),
-        ("environment", dict(os.environ if environ is None else environ)),
-    ]
-    for origin, source in sources:
-        _refuse_misspelt(source, origin)
-        for name in Settings.model_fields:
-            found = _find(name.upper(), source)
-            if found is not None:
-                values[name], how = found
-                origins[name] = f"{how} ({origin})" if how else origin
-    try:
-        return Loaded(Settings.model_validate(values), origins)
-    except ValidationError as error:
-        raise UsageError("\n".join(_problem(each, values, origins) for each in error.errors())) from None
-
-
-def is_secret(name: str) -> bool:
-    """Whether a setting (by field name) is never shown as it is."""
-    return SecretStr in get_args(Settings.model_fields[name].annotation)
-
-
-def _env_file(path: Path) -> Mapping[str, str | None]:
-    try:
-        return DotEnvSettingsSource(Settings, env_file=path, env_file_encoding="utf-8", case_sensitive=True).env_vars
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"The settings file {path} cannot be read: {type(error).__name__}.") from None
-
-
-def _refuse_misspelt(source: Mapping[str, str | None], origin: str) -> None:
-    """A role's URL under a name that nobody reads would leave the role on another Redis without a word.
-
-    Other programs have names with REDIS_ too: only what is like one of ours is refused. Raises UsageError.
-    """
-    ours = [name for name in (each.upper() for each in Settings.model_fields) if name.startswith("REDIS_")]
-    for given, value in source.items():
-        name = given.removesuffix("_FILE")
-        if not value or not name.startswith("REDIS_") or name in ours:
-            continue
-        if name.startswith("REDIS_BROKER"):
-            meant = ["BROKER_URL"]
-        else:
-            role = next((role.name for role in RedisRole if name.startswith(f"REDIS_{role.name}")), None)
-            meant = [f"REDIS_{role}_URL"] if role else get_close_matches(name, ours, n=1, cutoff=_LIKE)
-        if meant:
-            raise UsageError(f"{given} (from {origin}) is no setting: rename it to {meant[0]}, or unset it.")
-
-
-def _find(name: str, source: Mapping[str, str | None]) -> tuple[str, str] | None:
-    """The value, and the name of the variable that named its file if one did."""
-    direct, by_file = source.get(name) or None, source.get(f"{name}_FILE") or None
-    if by_file is None:
-        return None if direct is None else (direct, "")
-    if direct is not None:
-        raise UsageError(f"{name} and {name}_FILE are both set: unset one of them.")
-    try:
-        value = Path(by_file).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{name}_FILE names {by_file}, which cannot be read: {type(error).__name__}.") from None
-    if not value:
-        raise UsageError(f"{name}_FILE names {by_file}, which is empty.")
-    return value, f"{name}_FILE"
-
-
-def _problem(error: Mapping[str, object], values: Mapping[str, str], origins: Mapping[str, str]) -> str:
-    location = error["loc"]
-    message = str(error["msg"]).removeprefix("Value error, ")
-    if not isinstance(location, tuple) or not location:
-        return message
-    name = str(location[0])
-    given = "" if is_secret(name) else f" {hidden(values[name])!r}"
-    return f"{name.upper()}{given} is wrong (from {origins[name]}): {message[:1].lower()}{message[1:]}."
-
-
-def _shown(value: object) -> str | int | None:
-    if isinstance(value, SecretStr):
-        return hidden(value.get_secret_value())
-    return value if value is None or isinstance(value, int) else str(value)

@@ -1,6 +1,7 @@
 """The settings page of the documentation."""
 
-from ops.settings import RedisRole, Settings, is_secret
+from ops.loading import is_secret
+from ops.settings import RedisRole, Settings
 
 
 def settings_page() -> str:

@@ -11,7 +11,8 @@ import typer
 from events.errors import MbeventsError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
-    from ops.settings import Loaded, Settings
+    from ops.loading import Loaded
+    from ops.settings import Settings
     from ops.wiring import Runtime
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the data as JSON.")]
@@ -32,10 +33,10 @@ class NotInstalledError(MbeventsError):
 def load_settings(*, service: bool = False, quiet_level: str = "WARNING") -> "Loaded":
     """Read the settings and set up logs and error reports. Commands that end by themselves log from `quiet_level` on,
     unless LOG_LEVEL says otherwise: ERROR is for those that say themselves what they warn of."""
-    from ops import logs, sentry, settings
+    from ops import loading, logs, sentry
     from ops.version import version
 
-    loaded = settings.load()
+    loaded = loading.load()
     found = loaded.settings
     quiet = not service and found.log_level == "INFO"
     observers = ()

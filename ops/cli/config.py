@@ -19,9 +19,9 @@ def config(as_json: AsJson = False) -> None:
 
     Secrets are hidden; each with where it comes from.
     """
-    from ops import settings
+    from ops import loading
 
-    shown = settings.load().shown()
+    shown = loading.load().shown()
     if as_json:
         put_json({each.name: {"value": each.value, "from": each.origin} for each in shown})
     else:

@@ -16,9 +16,9 @@ app = typer.Typer(help="The embedded servers by hand.", no_args_is_help=True)
 
 
 def _home() -> "Path":
-    from ops import settings
+    from ops import loading
 
-    return settings.load().settings.mbevents_home
+    return loading.load().settings.mbevents_home
 
 
 @app.command()

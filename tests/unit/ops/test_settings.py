@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from events.errors import UsageError
-from ops import settings
+from ops import loading
 from ops.settings import RedisRole, Settings
 from ops.settings_page import settings_page
 
@@ -20,8 +20,8 @@ SECRETS = {
 }
 
 
-def load(environ: dict[str, str], env_file: Path = NOWHERE) -> settings.Loaded:
-    return settings.load(environ, env_file)
+def load(environ: dict[str, str], env_file: Path = NOWHERE) -> loading.Loaded:
+    return loading.load(environ, env_file)
 
 
 def test_nothing_set_means_embedded_servers() -> None:
@@ -217,7 +217,7 @@ def test_every_setting_is_described_and_on_the_page() -> None:
 
 
 def test_the_committed_page_is_the_generated_one() -> None:
-    committed = Path(settings.__file__).parent / "docs" / "settings.md"
+    committed = Path(loading.__file__).parent / "docs" / "settings.md"
     assert committed.read_text(encoding="utf-8") == settings_page(), "run: make generate"
 
 

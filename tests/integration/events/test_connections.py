@@ -1,0 +1,131 @@
+"""A role's connections, against a Redis that is not always well."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from events.breaker import Breaker
+from events.connections import CircuitOpenError, open_client
+from ops.stack.redis import EmbeddedRedis
+from tests.waiting import wait_for
+
+SECONDS = 0.3
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[EmbeddedRedis]:
+    made = EmbeddedRedis(tmp_path)
+    made.start()
+    yield made
+    pid = made.pid
+    if pid is not None:
+        os.kill(pid, signal.SIGCONT)
+    made.stop()
+
+
+@contextmanager
+def client_of(server: EmbeddedRedis, size: int = 10) -> "Iterator[tuple[redis.Redis, Breaker]]":
+    breaker = Breaker("redis test", open_seconds=0.5)
+    client = open_client(server.url(), breaker, size=size, seconds=SECONDS)
+    yield client, breaker
+    client.close()
+
+
+def seconds_of(work: Any) -> float:
+    began = time.monotonic()
+    with pytest.raises(redis.RedisError):
+        work()
+    return time.monotonic() - began
+
+
+def test_a_paused_server_costs_its_time_out_a_few_times_then_nothing_and_heals(server: EmbeddedRedis) -> None:
+    with client_of(server) as (client, breaker):
+        client.set("a", 1)
+        pid = server.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        # Not repeated: who waited once has waited enough.
+        assert SECONDS * 0.9 < seconds_of(lambda: client.get("a")) < SECONDS * 1.9
+        for _ in range(2):
+            seconds_of(lambda: client.get("a"))
+        with pytest.raises(CircuitOpenError):
+            client.get("a")
+        assert seconds_of(lambda: client.get("a")) < 0.1
+        os.kill(pid, signal.SIGCONT)
+        wait_for(lambda: answers(client))
+        assert breaker.state == "closed"
+        assert client.get("a") == b"1"
+
+
+def test_a_server_that_was_restarted_is_found_again_without_an_error(server: EmbeddedRedis) -> None:
+    with client_of(server) as (client, breaker):
+        together = threading.Barrier(5)
+
+        def ping() -> None:
+            together.wait(10)
+            client.blpop(["nothing"], timeout=0.05)
+
+        threads = [threading.Thread(target=ping) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        server.stop()
+        server.start()
+        assert [client.ping() for _ in range(10)] == [True] * 10
+        assert breaker.state == "closed"
+
+
+def test_a_server_that_is_gone_is_told_at_once(server: EmbeddedRedis) -> None:
+    with client_of(server) as (client, breaker):
+        server.stop()
+        assert all(seconds_of(client.ping) < SECONDS for _ in range(3))
+        assert breaker.state == "open"
+        server.start()
+        wait_for(lambda: answers(client))
+
+
+def test_one_more_than_the_pool_has_waits_for_a_bounded_time_and_says_nothing_against_the_server(
+    server: EmbeddedRedis,
+) -> None:
+    with client_of(server, size=1) as (client, breaker):
+        held = client.connection_pool.get_connection()
+        assert SECONDS * 0.9 < seconds_of(client.ping) < SECONDS * 1.9
+        assert breaker.state == "closed"
+        client.connection_pool.release(held)
+        assert client.ping()
+
+
+def test_a_master_that_became_a_replica_is_left_alone(server: EmbeddedRedis) -> None:
+    with client_of(server) as (client, _):
+        client.set("a", 1)
+        client.replicaof("127.0.0.1", "1")
+        with pytest.raises(redis.ReadOnlyError):
+            client.set("a", 2)
+        # What it would answer to readers may be old.
+        with pytest.raises(CircuitOpenError):
+            client.get("a")
+
+
+def test_an_answer_that_is_an_error_says_nothing_against_the_server(server: EmbeddedRedis) -> None:
+    with client_of(server) as (client, breaker):
+        client.set("a", "text")
+        for _ in range(5):
+            with pytest.raises(redis.ResponseError):
+                client.incr("a")
+        assert breaker.state == "closed"
+
+
+def answers(client: "redis.Redis") -> bool:
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False
