@@ -65,14 +65,14 @@ DECLARATIONS: tuple[Declaration, ...] = (
     ),
     _counter(
         "mbevents_cache_reads_total",
-        "Reads of the entity cache: hit, miss, absent or unavailable.",
-        "entity_type",
+        "Reads of a cache (an entity type, search, statistics or http): hit, miss, absent or unavailable.",
+        "kind",
         "outcome",
     ),
     _counter(
         "mbevents_cache_loads_total",
-        "Loads after a miss: stored, refused, shared or unleased.",
-        "entity_type",
+        "Loads: stored, refused (an invalidation overtook it), shared, unleased, or stale (failed: the old is kept).",
+        "kind",
         "outcome",
     ),
     _counter(

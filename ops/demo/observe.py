@@ -17,7 +17,8 @@ from events.sql import queries
 from ops.demo.effects import Audit, Effect, Expected, Kind, Watch, proven
 from ops.settings import RedisRole
 from schemas.envelope import short_name
-from workers.caches.keys import EntityKey, Names
+from schemas.values import ENTITY_TYPES
+from workers.caches.keys import EntityKey
 from workers.caches.service import INVALIDATED
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Observer:
         self._stop = stop
         self._sql = queries("ops.demo", "edits.sql")
         self._namespace = parts.settings.redis_namespace
-        self._names = Names(self._namespace)
+        self._prefix = f"{self._namespace}:entity:"
         self._entities = parts.client(RedisRole.ENTITIES)
         self._sessions = parts.client(RedisRole.SESSIONS)
         self.listener = Listener(parts.channels, self._namespace)
@@ -157,7 +158,7 @@ class Observer:
         keys = list(entries)
         with self._entities.pipeline(transaction=False) as pipe:
             for key in keys:
-                pipe.exists(self._names.entry(key))
+                pipe.exists(f"{self._prefix}{key.name}")
             return {key for key, there in zip(keys, pipe.execute(), strict=True) if there}
 
     def logged(self) -> int:
@@ -255,10 +256,9 @@ class Observer:
     def _stale(self) -> int:
         """Cached documents that are not what the database has now."""
         number = 0
-        prefix = f"{self._namespace}:entity:"
-        for name in cast("list[bytes]", list(self._entities.scan_iter(f"{prefix}*", count=1_000))):
-            parts = name.decode().removeprefix(prefix).split(":")
-            if len(parts) != 2 or parts[1] == "generation":
+        for name in cast("list[bytes]", list(self._entities.scan_iter(f"{self._prefix}*", count=1_000))):
+            parts = name.decode().removeprefix(self._prefix).split(":")
+            if len(parts) != 2 or parts[0] not in ENTITY_TYPES:
                 continue
             key = EntityKey(*parts)
             cached = self._parts.entity_cache.get(*key)

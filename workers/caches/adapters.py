@@ -1,10 +1,9 @@
 """Redis and Postgres behind the caches."""
 
-import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from importlib.resources import files
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import psycopg
 import redis
@@ -14,16 +13,15 @@ from psycopg.rows import tuple_row
 from events.channels import event_channel
 from events.sql import queries
 from schemas.values import ENTITY_TYPES
+from workers.leased.adapters import CHUNK, chunks, told
 
 from .core import Found, Reach, TheirEntity
-from .keys import GENERATION_LENGTH, Cached, EntityKey, Known, Lease, Names, Redirect, decode, encode
-from .service import INVALIDATED, CacheUnavailableError, Reached
+from .keys import EntityKey, Known, Redirect
+from .service import INVALIDATED, Reached
 
 PACKAGE = "workers.caches"
 # How long MusicBrainz Server heeds its flag is ten minutes; then the flag may go.
 FLAG_SECONDS = 601
-# Entries of one script, keys of one DEL, commands of one pipeline: bounds how long everybody else waits.
-CHUNK = 1_000
 
 _WITHOUT_REDIRECTS = frozenset({"genre"})
 _WITH_MORE = frozenset({"recording", "release", "release_group"})
@@ -43,66 +41,6 @@ _DEPENDANTS: Mapping[Reach, Sequence[tuple[str, str]]] = {
 Connect = Callable[[], AbstractContextManager["psycopg.Connection[Any]"]]
 """An autocommitting connection for the length of a block: each query sees what is committed when it starts."""
 
-T = TypeVar("T")
-
-
-class RedisEntries:
-    """Entries in the entities' Redis; `lease_seconds` is the longest load whose result is stored.
-
-    Clients here must not decode responses. They may repeat commands: each of ours may be run twice.
-    """
-
-    def __init__(self, client: "redis.Redis", *, namespace: str = "MB", lease_seconds: float = 10) -> None:
-        self._client = client
-        self._names = Names(namespace)
-        self._lease_ms = int(lease_seconds * 1000)
-        package = files(PACKAGE)
-        self._lease = client.register_script(package.joinpath("lease.lua").read_bytes())
-        self._store = client.register_script(package.joinpath("store.lua").read_bytes())
-        self._forget = client.register_script(package.joinpath("forget.lua").read_bytes())
-
-    def read(self, key: EntityKey) -> Cached | None:
-        with _told():
-            generation, raw = cast(
-                "list[bytes | None]",
-                self._client.mget(self._names.generation(key.entity_type), self._names.entry(key)),
-            )
-        return decode(generation, raw)
-
-    def lease(self, key: EntityKey) -> Cached | Lease | None:
-        token = _unique()
-        with _told():
-            generation, raw, taken = self._lease(keys=self._keys(key), args=[token, self._lease_ms, _unique()])
-        return Lease(token, generation.decode()) if taken else decode(generation, raw)
-
-    def store(self, key: EntityKey, lease: Lease, known: Known, *, seconds: float) -> bool:
-        entry = encode(lease.generation, known)
-        with _told():
-            return bool(
-                self._store(
-                    keys=self._keys(key),
-                    args=[lease.token, lease.generation, entry, max(1, int(seconds * 1000))],
-                )
-            )
-
-    def give_back(self, key: EntityKey, lease: Lease) -> None:
-        with _told():
-            self._store(keys=self._keys(key), args=[lease.token, lease.generation, b"", 0])
-
-    def forget(self, keys: Sequence[EntityKey], void: Collection[str] = ()) -> list[int]:
-        were_there: list[int] = []
-        with _told():
-            if void:
-                # Deleted, not changed: that takes no memory, and the next lease makes a new one.
-                self._client.delete(*map(self._names.generation, void))
-            for chunk in _chunks(keys):
-                names = [name for key in chunk for name in (self._names.entry(key), self._names.lease(key))]
-                were_there += self._forget(keys=names)
-        return were_there
-
-    def _keys(self, key: EntityKey) -> list[str]:
-        return [self._names.entry(key), self._names.lease(key), self._names.generation(key.entity_type)]
-
 
 class RedisMusicBrainz:
     """MusicBrainz Server's own cache and store, invalidated in its way; its values are Perl's and never written."""
@@ -116,8 +54,8 @@ class RedisMusicBrainz:
         # First the flags: whoever loads the entity now, with the old row in hand, must find the flag and not store it.
         flags = [self._key(each, f"recently_invalidated:{each.id}") for each in entities if each.id is not None]
         names = [self._key(each, name) for each in entities for name in (each.id, each.mbid) if name is not None]
-        with _told():
-            for chunk in _chunks(flags):
+        with told():
+            for chunk in chunks(flags):
                 with self._store.pipeline(transaction=False) as pipe:
                     for flag in chunk:
                         pipe.set(flag, 1, ex=FLAG_SECONDS)
@@ -136,8 +74,8 @@ class RedisAnnouncements:
         self._publish = client.register_script(files(PACKAGE).joinpath("publish.lua").read_bytes())
 
     def publish(self, events: Sequence[bytes]) -> None:
-        with _told():
-            for chunk in _chunks(events):
+        with told():
+            for chunk in chunks(events):
                 self._publish(args=[self._channel, *chunk])
 
 
@@ -207,23 +145,6 @@ def _delete(client: "redis.Redis", names: Sequence[str]) -> None:
         client.delete(*names)
     elif names:
         with client.pipeline(transaction=False) as pipe:
-            for chunk in _chunks(names):
+            for chunk in chunks(names):
                 pipe.delete(*chunk)
             pipe.execute()
-
-
-def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), CHUNK):
-        yield items[start : start + CHUNK]
-
-
-def _unique() -> str:
-    return secrets.token_hex(GENERATION_LENGTH // 2)
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    try:
-        yield
-    except redis.RedisError as error:
-        raise CacheUnavailableError(f"Redis of the caches: {type(error).__name__}: {error}") from error

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from schemas.envelope import TYPE_PREFIX, short_name
 from schemas.values import ENTITY_TYPES
 
+from . import tags
 from .keys import EntityKey, is_mbid
 
 _LARGEST_ID = 2**31 - 1
@@ -81,6 +82,9 @@ REACHED: Mapping[Reach, tuple[str, ...]] = {
     Reach.RECORDED: ("recording",),
 }
 
+# Columns by which entities are searched for.
+_FINDABLE = frozenset({"name", "sort_name", "comment", "artist_credit", "url"})
+
 # Tables that are part of no entity, and what shows them.
 _SHARED: Mapping[str, Reach] = {
     "musicbrainz.artist_credit": Reach.CREDITED,
@@ -117,13 +121,14 @@ class Plan:
     """What one message asks for; everything once, with the first event that asked.
 
     `own`: our keys; `theirs`: MusicBrainz Server's; `reach`: row ids whose dependants are due; `void`: entity types to
-    forget as a whole; `problems`: events that make no sense, told.
+    forget as a whole; `tags`: what searches and numbers depend on; `problems`: events that make no sense, told.
     """
 
     own: dict[EntityKey, Cause] = field(default_factory=dict)
     theirs: dict[TheirEntity, None] = field(default_factory=dict)
     reach: dict[Reach, dict[int, Cause]] = field(default_factory=dict)
     void: dict[str, Cause] = field(default_factory=dict)
+    tags: dict[str, None] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def told(self) -> str:
@@ -184,10 +189,12 @@ def _add(result: Plan, raw: Any) -> None:
     if not isinstance(data, dict):
         raise _NonsenseError("it has no data")
     match short_name(full) if full.startswith(TYPE_PREFIX) else "":
-        case "entity.created" | "entity.updated":
-            _add_changed(result, cause, data)
+        case ("entity.created" | "entity.updated") as name:
+            _add_changed(result, cause, data, created=name == "entity.created")
         case "entity.deleted":
-            _add_entity(result, cause, _entity(data, "mbid", "id"))
+            entity = _entity(data, "mbid", "id")
+            _add_entity(result, cause, entity)
+            _add_membership(result, entity.entity_type)
         case "entity.merged":
             _add_merged(result, cause, data)
         case "link.added" | "link.removed":
@@ -203,7 +210,7 @@ def _add(result: Plan, raw: Any) -> None:
             raise _NonsenseError(f"its type {full!r:.60} is none that the caches know")
 
 
-def _add_changed(result: Plan, cause: Cause, data: Mapping[str, Any]) -> None:
+def _add_changed(result: Plan, cause: Cause, data: Mapping[str, Any], *, created: bool) -> None:
     changes = data.get("changes")
     if not isinstance(changes, list | tuple):
         raise _NonsenseError("its changes are not a list")
@@ -216,7 +223,11 @@ def _add_changed(result: Plan, cause: Cause, data: Mapping[str, Any]) -> None:
         for entity_type in SHOWN_BY.get(entity.entity_type, ()):
             result.void.setdefault(entity_type, cause)
     _add_entity(result, cause, entity)
+    if created:
+        _add_membership(result, entity.entity_type)
     for table, op, columns in read:
+        if _finds(entity.entity_type, table, columns):
+            result.tags[tags.found(entity.entity_type)] = None
         rule = RULES.get((entity.entity_type, table))
         if rule is not None and (rule.columns is None or (op == "update" and not rule.columns.isdisjoint(columns))):
             _add_reach(result, cause, rule.reach, entity)
@@ -226,6 +237,7 @@ def _add_merged(result: Plan, cause: Cause, data: Mapping[str, Any]) -> None:
     old, into = _entity(data, "mbid", "id"), _entity(data, "into_mbid", "into_id")
     _add_entity(result, cause, old)
     _add_entity(result, cause, into)
+    _add_membership(result, into.entity_type)
     if old.id is not None:
         for reach in MERGED.get(into.entity_type, ()):
             _add_reach(result, cause, reach, into)
@@ -234,6 +246,17 @@ def _add_merged(result: Plan, cause: Cause, data: Mapping[str, Any]) -> None:
 def _add_entity(result: Plan, cause: Cause, entity: TheirEntity) -> None:
     result.own.setdefault(EntityKey(entity.entity_type, entity.mbid), cause)
     result.theirs.setdefault(entity)
+
+
+def _add_membership(result: Plan, entity_type: str) -> None:
+    result.tags[tags.found(entity_type)] = None
+    result.tags[tags.counted(entity_type)] = None
+
+
+def _finds(entity_type: str, table: str, columns: Collection[str]) -> bool:
+    """Whether a change may let other words find the entity."""
+    own = f"musicbrainz.{entity_type}"
+    return table == f"{own}_alias" or (table == own and not _FINDABLE.isdisjoint(columns))
 
 
 def _add_reach(result: Plan, cause: Cause, reach: Reach, entity: TheirEntity) -> None:

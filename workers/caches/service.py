@@ -1,23 +1,26 @@
 """The entity cache, and what makes it forget."""
 
-import random
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol
 
 import orjson
 import structlog
 
-from events.errors import MbeventsError, UnreachableError, UsageError
+from events.errors import MbeventsError, UsageError
 from events.telemetry import NoTelemetry, Telemetry
 from schemas.envelope import full_type
 from schemas.values import ENTITY_TYPES
+from workers.leased.core import Loaded
+from workers.leased.service import Leased, ReadThrough
 
+from . import tags
 from .core import Cause, Found, Reach, TheirEntity, bounded, plan
-from .keys import Cached, EntityKey, Known, Lease, Redirect, is_mbid
+from .keys import Cached, EntityKey, Known, Redirect, decode, encode, is_mbid
 
 log = structlog.get_logger(__name__)
 
@@ -30,35 +33,8 @@ Load = Callable[[str, str], Known]
 """From entity type and MBID to what the database knows of it now: never from a copy that lags."""
 
 
-class CacheUnavailableError(UnreachableError):
-    """The Redis of a cache does not answer. Reading, that is a miss; invalidating, the work is tried again."""
-
-
 class InvalidEventsError(MbeventsError):
     """Some of a message's events make no sense; what the others asked for was done. No retry would change it."""
-
-
-class Entries(Protocol):
-    """Where entries are. Every method is one round trip, and raises CacheUnavailableError."""
-
-    def read(self, key: EntityKey) -> Cached | None: ...
-
-    def lease(self, key: EntityKey) -> Cached | Lease | None:
-        """The entry, or the right to store it, or None: somebody else has it."""
-        ...
-
-    def store(self, key: EntityKey, lease: Lease, known: Known, *, seconds: float) -> bool:
-        """False when the lease is void: what was loaded may be old."""
-        ...
-
-    def give_back(self, key: EntityKey, lease: Lease) -> None: ...
-
-    def forget(self, keys: Sequence[EntityKey], void: Collection[str] = ()) -> list[int]:
-        """Entries and leases of these keys, and of all of the entity types in `void`. Works when Redis is full.
-
-        Returns how many entries each key had (0 or 1). More than a few hundred keys are more round trips.
-        """
-        ...
 
 
 class MusicBrainzKeys(Protocol):
@@ -87,40 +63,34 @@ class Announcements(Protocol):
 
 
 class EntityCache:
-    """Documents of entities by MBID, never older than the last invalidation.
+    """Documents of entities by MBID, never older than the last invalidation. Each is tagged with its entity type."""
 
-    `ttl` and `absent_ttl` (of MBIDs that lead nowhere) in seconds, each ±10 %, so that what was stored together does
-    not expire together. `patience`: seconds to wait for somebody else's load before loading without storing.
-    """
-
-    def __init__(
-        self,
-        entries: Entries,
-        *,
-        ttl: float = 3600,
-        absent_ttl: float = 45,
-        patience: float = 0.5,
-        telemetry: Telemetry | None = None,
-        sleep: Callable[[float], None] = time.sleep,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._entries = entries
-        self._ttl = ttl
-        self._absent_ttl = absent_ttl
-        self._patience = patience
-        self._telemetry = telemetry or NoTelemetry()
-        self._sleep = sleep
-        self._clock = clock
+    def __init__(self, cache: ReadThrough) -> None:
+        self._cache = cache
 
     def get(self, entity_type: str, mbid: str) -> Cached | None:
         """What is cached, old MBIDs followed; `Cached(None)` is "no such entity", None is a miss (or a dead Redis)."""
-        key = entity_key(entity_type, mbid)
+        return self.get_many(entity_type, [mbid])[0]
+
+    def get_many(self, entity_type: str, mbids: Sequence[str]) -> list[Cached | None]:
+        """As `get`, for many in one round trip, and one more for each step of redirects. Raises UsageError."""
+        keys = [entity_key(entity_type, mbid) for mbid in mbids]
+        answers: list[Cached | None] = [None] * len(keys)
+        asked = list(range(len(keys)))
         for _ in range(_MOST_REDIRECTS):
-            cached = self._read(key)
-            if cached is None or not isinstance(cached.known, Redirect):
-                return cached
-            key = EntityKey(entity_type, cached.known.mbid)
-        return None
+            found = self._cache.get_many([keys[index].name for index in asked], kind=entity_type)
+            followed = []
+            for index, each in zip(asked, found, strict=True):
+                known = decode(each.body) if each is not None else None
+                if isinstance(known, Redirect):
+                    keys[index] = EntityKey(entity_type, known.mbid)
+                    followed.append(index)
+                elif each is not None:
+                    answers[index] = Cached(known)
+            asked = followed
+            if not asked:
+                break
+        return answers
 
     def get_or_load(self, entity_type: str, mbid: str, load: Load) -> bytes | None:
         """The document, old MBIDs followed; None when there is no such entity.
@@ -129,8 +99,8 @@ class EntityCache:
         """
         key = entity_key(entity_type, mbid)
         for _ in range(_MOST_REDIRECTS):
-            cached = self._read(key)
-            known = cached.known if cached is not None else self._load(key, load)
+            body = self._cache.get_or_load(key.name, partial(_loaded, load, key), kind=entity_type)
+            known = decode(body)
             if not isinstance(known, Redirect):
                 return known
             key = EntityKey(entity_type, known.mbid)
@@ -138,71 +108,22 @@ class EntityCache:
         return None
 
     def invalidate(self, keys: Iterable[EntityKey]) -> int:
-        """Forget these; how many were there. Raises CacheUnavailableError when that is not certain."""
-        return sum(self._entries.forget([entity_key(*key) for key in keys]))
+        """Forget these; how many were there. Raises StoreUnavailableError when that is not certain."""
+        return sum(self._cache.forget([entity_key(*key).name for key in keys]))
 
     def invalidate_types(self, entity_types: Iterable[str]) -> None:
         """Forget every entry of these types, in one step whatever their number."""
-        self._entries.forget([], [_known_type(each) for each in entity_types])
+        self._cache.forget(tags=[tags.every(_known_type(each)) for each in entity_types])
 
-    def _read(self, key: EntityKey) -> Cached | None:
-        try:
-            cached = self._entries.read(key)
-        except CacheUnavailableError:
-            self._count("mbevents_cache_reads_total", key, "unavailable")
-            return None
-        outcome = "miss" if cached is None else "absent" if cached.known is None else "hit"
-        self._count("mbevents_cache_reads_total", key, outcome)
-        return cached
 
-    def _load(self, key: EntityKey, load: Load) -> Known:
-        try:
-            lease = self._lease(key)
-        except CacheUnavailableError:
-            lease = None
-        if isinstance(lease, Cached):
-            self._count("mbevents_cache_loads_total", key, "shared")
-            return lease.known
-        try:
-            known = load(*key)
-        except BaseException:
-            if lease is not None:
-                self._give_back(key, lease)
-            raise
-        stored = lease is not None and self._store(key, lease, known)
-        outcome = "unleased" if lease is None else "stored" if stored else "refused"
-        self._count("mbevents_cache_loads_total", key, outcome)
-        return known
-
-    def _lease(self, key: EntityKey) -> Cached | Lease | None:
-        give_up, pause = self._clock() + self._patience, 0.002
-        while True:
-            lease = self._entries.lease(key)
-            if lease is not None or self._clock() >= give_up:
-                return lease
-            self._sleep(pause * random.uniform(0.5, 1))
-            pause = min(2 * pause, 0.03)
-
-    def _store(self, key: EntityKey, lease: Lease, known: Known) -> bool:
-        ttl = self._absent_ttl if known is None else self._ttl
-        try:
-            return self._entries.store(key, lease, known, seconds=ttl * random.uniform(0.9, 1.1))
-        except CacheUnavailableError:
-            return False
-
-    def _give_back(self, key: EntityKey, lease: Lease) -> None:
-        try:
-            self._entries.give_back(key, lease)
-        except CacheUnavailableError:
-            log.warning("lease_not_given_back", entity_type=key.entity_type, mbid=key.mbid)
-
-    def _count(self, name: str, key: EntityKey, outcome: str) -> None:
-        self._telemetry.count(name, 1, entity_type=key.entity_type, outcome=outcome)
+def _loaded(load: Load, key: EntityKey) -> Loaded:
+    return Loaded(encode(load(*key)), (tags.every(key.entity_type),))
 
 
 class Invalidator:
     """Makes caches forget what events changed, and tells it.
 
+    `tagged`: caches of pages, searches and numbers, which are forgotten by what they depend on (`workers.caches.tags`).
     `musicbrainz` None: there is no MusicBrainz Server beside us. `fanout_limit`: most dependants of one message that
     are forgotten one by one; beyond it their whole type is, in one step, and told by a log line and a metric only.
     """
@@ -210,10 +131,11 @@ class Invalidator:
     def __init__(
         self,
         *,
-        entries: Entries,
+        entries: Leased,
         dependants: Dependants,
         announcements: Announcements,
         musicbrainz: MusicBrainzKeys | None,
+        tagged: Sequence[Leased] = (),
         fanout_limit: int = 10_000,
         telemetry: Telemetry | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -222,6 +144,7 @@ class Invalidator:
         self._dependants = dependants
         self._announcements = announcements
         self._musicbrainz = musicbrainz
+        self._tagged = tagged
         self._fanout_limit = fanout_limit
         self._telemetry = telemetry or NoTelemetry()
         self._now = now
@@ -235,10 +158,16 @@ class Invalidator:
         asked = plan(events)
         # Before anything is looked up: who asks for the entity itself must not wait for its dependants.
         forgotten = self._forget(asked.own, asked.void, "own")
+        depend = [*asked.tags, *_tags_of(asked.own, asked.void)]
         if asked.reach:
-            forgotten += self._forget_dependants(asked.reach, asked.own)
+            keys, void = self._dependants_of(asked.reach, asked.own)
+            forgotten += self._forget(keys, void, "dependant")
+            depend += _tags_of(keys, void)
         if self._musicbrainz is not None and asked.theirs:
             self._musicbrainz.invalidate(asked.theirs)
+        # Last, as these are the least, and each may have a Redis of its own that is away.
+        for cache in self._tagged if depend else ():
+            cache.forget(tags=depend)
         if forgotten:
             now = self._now().isoformat().replace("+00:00", "Z")
             self._announcements.publish([_announcement(each, now) for each in forgotten])
@@ -249,9 +178,9 @@ class Invalidator:
                 "Look where they come from; then discard the message, or retry it with a release that knows them."
             )
 
-    def _forget_dependants(
+    def _dependants_of(
         self, reach: Mapping[Reach, Mapping[int, Cause]], done: Collection[EntityKey]
-    ) -> list["_Forgotten"]:
+    ) -> tuple[Mapping[EntityKey, Cause], Collection[str]]:
         reached = self._dependants.find(reach, limit=self._fanout_limit)
         causes: dict[str, dict[EntityKey, Cause]] = defaultdict(dict)
         for way, origin, key in reached.found:
@@ -260,17 +189,21 @@ class Invalidator:
         keys, void = bounded(causes, reached.overflowed, self._fanout_limit)
         if void:
             log.warning("cache_fanout_overflowed", entity_types=void, limit=self._fanout_limit)
-        return self._forget({key: causes[key.entity_type][key] for key in keys}, void, "dependant")
+        return {key: causes[key.entity_type][key] for key in keys}, void
 
     def _forget(self, keys: Mapping[EntityKey, Cause], void: Collection[str], reason: str) -> list["_Forgotten"]:
         if not keys and not void:
             return []
-        were_there = self._entries.forget(list(keys), void)
+        were_there = self._entries.forget([key.name for key in keys], [tags.every(each) for each in void])
         for entity_type, number in Counter(key.entity_type for key in keys).items():
             self._telemetry.count("mbevents_cache_invalidations_total", number, entity_type=entity_type, reason=reason)
         for entity_type in void:
             self._telemetry.count("mbevents_cache_type_invalidations_total", 1, entity_type=entity_type, reason=reason)
         return [_Forgotten(key, cause, number) for (key, cause), number in zip(keys.items(), were_there, strict=True)]
+
+
+def _tags_of(keys: Iterable[EntityKey], void: Iterable[str]) -> list[str]:
+    return [*(key.name for key in keys), *(tag for each in void for tag in tags.all_of(each))]
 
 
 class _Forgotten(NamedTuple):

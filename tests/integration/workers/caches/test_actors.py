@@ -11,7 +11,8 @@ from dramatiq.brokers.stub import StubBroker
 from events.catalogue import INVALIDATE_CACHES
 from tests.unit.workers.caches.making import change, changed, mbid
 from workers.caches.actors import register
-from workers.caches.service import CacheUnavailableError, InvalidEventsError
+from workers.caches.service import InvalidEventsError
+from workers.leased.service import StoreUnavailableError
 
 
 class Idempotent(dramatiq.Middleware):  # type: ignore[misc]
@@ -63,7 +64,7 @@ def test_it_has_the_name_and_the_queue_of_the_catalogue_and_hands_on_the_events(
 
 
 def test_while_redis_is_away_it_is_tried_again() -> None:
-    service = Service(CacheUnavailableError("away"), CacheUnavailableError("away"))
+    service = Service(StoreUnavailableError("away"), StoreUnavailableError("away"))
     run(service, [])
     assert (service.tries, service.done) == (3, [[]])
 

@@ -11,17 +11,18 @@ import pytest
 from schemas.cache import CacheInvalidated
 from schemas.envelope import Event
 from schemas.values import ENTITY_TYPES
-from tests.unit.workers.caches.making import change, changed, mbid, merged
+from tests.unit.workers.caches.making import change, changed, entity_cache, mbid, merged
 from workers.caches.adapters import (
     PostgresDependants,
     PostgresEntities,
     RedisAnnouncements,
-    RedisEntries,
     RedisMusicBrainz,
 )
 from workers.caches.core import Reach
 from workers.caches.keys import Cached, EntityKey
-from workers.caches.service import EntityCache, Invalidator
+from workers.caches.service import Invalidator
+from workers.leased.adapters import RedisLeased
+from workers.leased.core import Loaded
 
 from .conftest import Clients, Database
 
@@ -37,12 +38,13 @@ class Caches:
     def __init__(self, clients: Clients, musicbrainz: Database) -> None:
         self.clients = clients
         self.musicbrainz = musicbrainz
-        self.cache = EntityCache(RedisEntries(clients.entities))
+        self.cache = entity_cache(RedisLeased(clients.entities, "MB:entity"))
         self.entities = PostgresEntities(musicbrainz.connect)
 
     def invalidator(self, limit: int = 10_000) -> Invalidator:
         return Invalidator(
-            entries=RedisEntries(self.clients.entities),
+            entries=RedisLeased(self.clients.entities, "MB:entity"),
+            tagged=[RedisLeased(self.clients.entities, "MB:search")],
             dependants=PostgresDependants(self.musicbrainz.connect),
             announcements=RedisAnnouncements(self.clients.pubsub),
             musicbrainz=RedisMusicBrainz(store=self.clients.store, cache=self.clients.entities),
@@ -180,13 +182,13 @@ def test_a_medium_that_changed_reaches_the_recordings_on_it(caches: Caches) -> N
 
 def test_beyond_the_limit_a_type_is_forgotten_as_a_whole(caches: Caches) -> None:
     loading = EntityKey("recording", mbid())
-    lease = RedisEntries(caches.clients.entities).lease(loading)
+    leased = RedisLeased(caches.clients.entities, "MB:entity")
+    lease = leased.lease(loading.name).lease
     assert lease is not None
-    assert not isinstance(lease, Cached)
     caches.musicbrainz.connection.execute("UPDATE artist SET name = 'Anders T.' WHERE id = %s", (ARTIST_ID,))
     caches.invalidator(limit=3).invalidate([changed("artist", ARTIST_ID, TRENTEMOLLER, change("artist", "name"))])
     assert caches.stale() == []
-    assert not RedisEntries(caches.clients.entities).store(loading, lease, b"{}", seconds=9)
+    assert not leased.store(loading.name, lease, Loaded(b"{}", ("every:recording",)), seconds=9, cost=0)
     forgotten = {
         entity_type: len(
             [
@@ -258,21 +260,22 @@ def test_500_events_are_one_query_for_each_kind_and_few_round_trips(caches: Cach
     caches.invalidator().invalidate(everything(caches.musicbrainz))  # scripts and connections are there from here on
     events, invalidator = everything(caches.musicbrainz), caches.invalidator()
     caches.musicbrainz.statements.clear()
-    assert round_trips(lambda: invalidator.invalidate(events)) <= 6
+    assert round_trips(lambda: invalidator.invalidate(events)) <= 7
     assert len(events) == 500
     assert len(caches.musicbrainz.statements) == 8
     assert len(set(caches.musicbrainz.statements)) == 8
 
 
-def test_one_event_is_one_round_trip_until_the_key_is_gone_and_four_in_all(caches: Caches, round_trips: Trips) -> None:
+def test_one_event_is_one_round_trip_until_the_key_is_gone_and_five_in_all(caches: Caches, round_trips: Trips) -> None:
     invalidator = caches.invalidator()
     events = [changed("artist", ARTIST_ID, TRENTEMOLLER, change("artist", "edits_pending"))]
     invalidator.invalidate(events)
-    assert round_trips(lambda: invalidator.invalidate(events)) == 4
+    assert round_trips(lambda: invalidator.invalidate(events)) == 5
     caches.musicbrainz.statements.clear()
-    entries = RedisEntries(caches.clients.entities)
-    assert round_trips(lambda: entries.forget([EntityKey("artist", TRENTEMOLLER)])) == 1
-    assert round_trips(lambda: entries.read(EntityKey("artist", TRENTEMOLLER))) == 1
+    artist = EntityKey("artist", TRENTEMOLLER)
+    assert round_trips(lambda: caches.cache.invalidate([artist])) == 1
+    assert round_trips(lambda: caches.cache.get(*artist)) == 1
+    assert round_trips(lambda: caches.cache.get_many("artist", [mbid() for _ in range(100)])) == 1
     assert caches.musicbrainz.statements == []
 
 

@@ -3,10 +3,9 @@
 import threading
 import time
 
-from tests.unit.workers.caches.making import FakeTelemetry, mbid
-from workers.caches.adapters import RedisEntries
+from tests.unit.workers.caches.making import FakeTelemetry, entity_cache, mbid
 from workers.caches.keys import EntityKey
-from workers.caches.service import EntityCache
+from workers.leased.adapters import RedisLeased
 
 from .conftest import Clients
 
@@ -18,7 +17,7 @@ def test_nothing_older_than_the_last_invalidation_is_ever_read(clients: Clients)
     """The database is a number; a load takes a millisecond, so that invalidations fall into it."""
     key = EntityKey("artist", mbid())
     telemetry = FakeTelemetry()
-    cache = EntityCache(RedisEntries(clients.entities), telemetry=telemetry)
+    cache = entity_cache(RedisLeased(clients.entities, "MB:entity"), telemetry)
     committed, told = 0, 0
     stale: list[tuple[int, int]] = []
     reads, loads = [0] * READERS, 0
@@ -60,7 +59,7 @@ def test_nothing_older_than_the_last_invalidation_is_ever_read(clients: Clients)
 
 def test_after_an_invalidation_a_hot_entity_is_loaded_once(clients: Clients) -> None:
     key = EntityKey("artist", mbid())
-    cache = EntityCache(RedisEntries(clients.entities), patience=10)
+    cache = entity_cache(RedisLeased(clients.entities, "MB:entity"), patience=10)
     loads: list[str] = []
 
     def load(entity_type: str, gid: str) -> bytes:

@@ -22,7 +22,7 @@ from ops.cli import common
 from ops.settings import Settings
 from ops.stack.errors import EmbeddedServerError
 from producers.bridge.publishing import PublishFailedError
-from workers.caches.service import CacheUnavailableError
+from workers.leased.service import StoreUnavailableError
 from workers.middleware import LedgerAwayError
 
 
@@ -151,7 +151,7 @@ AWAY, NO = UnreachableError.exit_code, MbeventsError.exit_code
         (redis.exceptions.OutOfMemoryError("OOM command not allowed"), NO, "refuses this: OOM"),
         (ConnectionClosed("Redis: gone"), AWAY, "does not answer: Redis: gone"),
         (PublishFailedError("The queues do not take messages."), AWAY, "The queues do not take messages."),
-        (CacheUnavailableError("The cache is away."), AWAY, "The cache is away."),
+        (StoreUnavailableError("The cache is away."), AWAY, "The cache is away."),
         (LedgerAwayError("The ledger is away."), AWAY, "The ledger is away."),
         (common.NotInstalledError("Nothing."), NO, "Nothing."),
         (EmbeddedServerError("It does not start."), NO, "It does not start."),

@@ -1,15 +1,16 @@
 """Events as the actor receives them, made by hand, and stand-ins for what is behind the service."""
 
 import itertools
-import threading
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from events.telemetry import Telemetry
 from schemas.envelope import Event, full_type
+from tests.unit.workers.leased.making import FakeLeased
 from workers.caches.core import Found, Reach, TheirEntity
-from workers.caches.keys import Cached, EntityKey, Known, Lease
-from workers.caches.service import Reached
+from workers.caches.service import EntityCache, Reached
+from workers.leased.service import Leased, ReadThrough, Times
 
 _numbers = itertools.count(1)
 
@@ -73,56 +74,8 @@ def linked(name: str, entity_type: str, row_id: int, gid: str) -> dict[str, Any]
     return event(name, f"{entity_type}/{gid}", data)
 
 
-class FakeEntries:
-    """The cache's entries in memory, under the same rules as those in Redis."""
-
-    def __init__(self, log: list[Any] | None = None) -> None:
-        self.log = log if log is not None else []
-        self._generations: dict[str, str] = {}
-        self._entries: dict[EntityKey, tuple[str, Known]] = {}
-        self._leases: dict[EntityKey, str] = {}
-        self._lock = threading.RLock()
-
-    def read(self, key: EntityKey) -> Cached | None:
-        generation, known = self._entries.get(key, ("", None))
-        return Cached(known) if generation and self._generations.get(key.entity_type) == generation else None
-
-    def lease(self, key: EntityKey) -> Cached | Lease | None:
-        with self._lock:
-            generation = self._generations.setdefault(key.entity_type, mbid())
-            if (cached := self.read(key)) is not None:
-                return cached
-            if key in self._leases:
-                return None
-            self._leases[key] = mbid()
-            return Lease(self._leases[key], generation)
-
-    def store(self, key: EntityKey, lease: Lease, known: Known, *, seconds: float) -> bool:
-        with self._lock:
-            if self._leases.get(key) != lease.token:
-                return False
-            del self._leases[key]
-            if self._generations.get(key.entity_type) != lease.generation:
-                return False
-            self.log.append(("store", key, seconds))
-            self._entries[key] = (lease.generation, known)
-            return True
-
-    def give_back(self, key: EntityKey, lease: Lease) -> None:
-        with self._lock:
-            if self._leases.get(key) == lease.token:
-                del self._leases[key]
-
-    def forget(self, keys: Sequence[EntityKey], void: Collection[str] = ()) -> list[int]:
-        with self._lock:
-            self.log.append(("forget", list(keys), set(void)))
-            for entity_type in void:
-                self._generations.pop(entity_type, None)
-            were_there = []
-            for key in keys:
-                were_there.append(int(self._entries.pop(key, None) is not None))
-                self._leases.pop(key, None)
-            return were_there
+def entity_cache(leased: Leased | None = None, telemetry: Telemetry | None = None, **times: float) -> EntityCache:
+    return EntityCache(ReadThrough(leased or FakeLeased(), "entity", Times(**times), telemetry=telemetry))
 
 
 class FakeDependants:

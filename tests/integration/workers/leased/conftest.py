@@ -1,0 +1,3 @@
+from tests.integration.workers.caches.conftest import clients
+
+__all__ = ["clients"]

@@ -1,0 +1,113 @@
+"""Entries in Redis. Every method is one round trip (a few for thousands of names), and raises StoreUnavailableError.
+
+A store is one server: the scripts touch the keys of tags that they find in entries, which a cluster would not allow.
+"""
+
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.resources import files
+from itertools import zip_longest
+from typing import Any, TypeVar
+
+import redis
+
+from . import core
+from .core import Found, Lease, Loaded
+from .service import StoreUnavailableError, Taken
+
+# Names of one script: bounds how long everybody else waits.
+CHUNK = 1_000
+# Longer than any load whose result is stored: what it depends on must be seen to have been invalidated meanwhile.
+TAG_SECONDS = 600
+
+T = TypeVar("T")
+
+
+class RedisLeased:
+    """A store under a prefix (`MB:entity`): `<prefix>:<name>`, `<prefix>:lease:<name>`, `<prefix>:tag:<tag>` and
+    `<prefix>:clock`. `lease_seconds` is the longest load whose result is stored.
+
+    The client must not decode responses. It may repeat commands: each of ours may be run twice.
+    """
+
+    def __init__(self, client: "redis.Redis", prefix: str, *, lease_seconds: float = 10) -> None:
+        self._client = client
+        self._prefix = prefix
+        self._clock = f"{prefix}:clock"
+        self._tags = f"{prefix}:tag:"
+        self._lease_ms = int(lease_seconds * 1000)
+        package = files("workers.leased")
+        live = package.joinpath("live.lua").read_bytes()
+        self._read = client.register_script(live + package.joinpath("read.lua").read_bytes())
+        self._lease = client.register_script(live + package.joinpath("lease.lua").read_bytes())
+        self._store = client.register_script(package.joinpath("store.lua").read_bytes())
+        self._forget = client.register_script(package.joinpath("forget.lua").read_bytes())
+
+    def read(self, names: Sequence[str]) -> list[Found | None]:
+        found: list[Found | None] = []
+        with told():
+            for chunk in chunks(names):
+                answer = self._read(keys=[self._clock, *map(self.entry, chunk)], args=[self._tags])
+                # Redis ends an array at nothing: the rest was not there.
+                found += map(_found, answer)
+                found += [None] * (len(chunk) - len(answer))
+        return found
+
+    def lease(self, name: str, *, anew: bool = False) -> Taken:
+        token = secrets.token_hex(8)
+        with told():
+            taken, epoch, number, entry = self._lease(
+                keys=self._keys(name), args=[self._tags, token, self._lease_ms, secrets.token_hex(8), int(anew)]
+            )
+        return Taken(_found(entry), Lease(token, epoch.decode(), int(number)) if taken else None)
+
+    def store(self, name: str, lease: Lease, loaded: Loaded, *, seconds: float, cost: float) -> bool:
+        ms = max(1, int((seconds + loaded.stale_seconds) * 1000))
+        entry = core.encode(lease, loaded, cost=cost)
+        with told():
+            return bool(
+                self._store(
+                    keys=self._keys(name),
+                    args=[self._tags, lease.token, lease.epoch, lease.as_of, entry, ms, *loaded.tags],
+                )
+            )
+
+    def give_back(self, name: str, lease: Lease) -> None:
+        with told():
+            self._store(keys=self._keys(name), args=[self._tags, lease.token, lease.epoch, lease.as_of, b"", 0])
+
+    def forget(self, names: Sequence[str] = (), tags: Sequence[str] = ()) -> list[int]:
+        were_there: list[int] = []
+        with told():
+            for chunk, some in zip_longest(chunks(names), chunks(tags), fillvalue=()):
+                keys = [key for name in chunk for key in (self.entry(name), self.lease_of(name))]
+                were_there += self._forget(keys=[self._clock, *keys], args=[self._tags, TAG_SECONDS * 1000, *some])
+        return were_there
+
+    def entry(self, name: str) -> str:
+        return f"{self._prefix}:{name}"
+
+    def lease_of(self, name: str) -> str:
+        return f"{self._prefix}:lease:{name}"
+
+    def _keys(self, name: str) -> list[str]:
+        return [self._clock, self.entry(name), self.lease_of(name)]
+
+
+def chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), CHUNK):
+        yield items[start : start + CHUNK]
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Whatever Redis has against it is one error to who uses a cache."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise StoreUnavailableError(f"Redis of the caches: {type(error).__name__}: {error}") from error
+
+
+def _found(answer: Any) -> Found | None:
+    return core.decode(answer[0], answer[1]) if answer else None

@@ -1,0 +1,17 @@
+-- Deletes entries with their leases, in one step: between the two an old one could be stored. Invalidates tags.
+-- KEYS: clock, then entry and lease by turns. ARGV: prefix of tags, milliseconds that a tag is kept, tags.
+-- Returns for each entry 1 if it was there, else 0. Works when memory is full: after a DEL a script may write.
+local there = {}
+for i = 2, #KEYS, 2 do
+    there[#there + 1] = redis.call('DEL', KEYS[i])
+    redis.call('DEL', KEYS[i + 1])
+end
+for i = 3, #ARGV do
+    local tag = ARGV[1] .. ARGV[i]
+    redis.call('DEL', tag)
+    -- Before the first entry there is nothing to invalidate, and no clock.
+    if redis.call('EXISTS', KEYS[1]) == 1 then
+        redis.call('SET', tag, redis.call('HINCRBY', KEYS[1], 'number', 1), 'PX', ARGV[2])
+    end
+end
+return there

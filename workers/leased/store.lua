@@ -1,0 +1,33 @@
+-- Stores an entry if the lease still stands and nothing that it depends on was invalidated since; gives the lease back.
+-- KEYS: clock, entry, lease. ARGV: prefix of tags, token, epoch, the clock's number at the lease, entry ('' only gives
+-- the lease back), milliseconds to live, tags. Returns 1 if it was stored.
+if redis.call('GET', KEYS[3]) ~= ARGV[2] then
+    return 0
+end
+local as_of = tonumber(ARGV[4])
+local good = ARGV[5] ~= '' and redis.call('HGET', KEYS[1], 'epoch') == ARGV[3]
+local numbers = {}
+for i = 7, #ARGV do
+    local number = good and redis.call('GET', ARGV[1] .. ARGV[i])
+    numbers[i] = number
+    if number and tonumber(number) > as_of then
+        good = false
+    end
+end
+-- The first thing written: when memory is full, it is refused, and nothing else is done.
+if good and redis.pcall('SET', KEYS[2], ARGV[5], 'PX', ARGV[6]).err then
+    good = false
+end
+if good then
+    for i = 7, #ARGV do
+        local tag = ARGV[1] .. ARGV[i]
+        -- A tag outlives all entries that have it: when it is not there, they are not valid.
+        if not numbers[i] then
+            redis.call('SET', tag, ARGV[4], 'PX', 2 * ARGV[6])
+        elseif redis.call('PTTL', tag) < tonumber(ARGV[6]) then
+            redis.call('PEXPIRE', tag, 2 * ARGV[6])
+        end
+    end
+end
+redis.call('DEL', KEYS[3])
+return good and 1 or 0
