@@ -4,8 +4,10 @@ A role is what Redis is used for (caches, sessions, limits …). The queues' and
 they wait on purpose, and must not repeat a command.
 """
 
+import re
+from collections.abc import Callable
 from queue import Empty
-from typing import Any
+from typing import Any, Protocol
 
 import redis
 from redis.backoff import NoBackoff
@@ -19,6 +21,9 @@ POOL_SIZE = 10
 # For an answer, for a connection, and for a free one of the pool.
 SECONDS = 2.0
 HEALTH_CHECK_SECONDS = 30
+
+
+_RUN_ID = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
 
 
 class CircuitOpenError(redis.ConnectionError):
@@ -51,10 +56,39 @@ def open_client(url: str, breaker: Breaker, *, size: int = POOL_SIZE, seconds: f
     return redis.Redis.from_pool(pool)
 
 
+class Greeted(Protocol):
+    """A connection that was just made: what is sent over it goes before everything else."""
+
+    def send_command(self, *args: Any) -> None: ...
+    def read_response(self) -> Any: ...
+
+
+Greeting = Callable[[Greeted, str], None]
+"""Hears of a new connection, and the id of the server's run: another one after a restart, and on a replica."""
+
+
+def greet(client: "redis.Redis", greeting: Greeting) -> None:
+    """Have every connection of an `open_client` from now on greeted before it is used."""
+    pool = client.connection_pool
+    assert isinstance(pool, _Pool)
+    pool.greetings.append(greeting)
+    # Those that are there were not; in use, they are of somebody who did not ask for it.
+    pool.disconnect(inuse_connections=False)
+
+
 class _Pool(redis.BlockingConnectionPool):
     def __init__(self, guard: Breaker, **options: Any) -> None:
         self._guard = guard
-        super().__init__(**options)  # type: ignore[no-untyped-call]
+        self.greetings: list[Greeting] = []
+        super().__init__(redis_connect_func=self._connected, **options)  # type: ignore[no-untyped-call]
+
+    def _connected(self, connection: Any) -> None:
+        connection.on_connect()
+        if self.greetings:
+            connection.send_command("INFO", "server")
+            run_id = _RUN_ID.search(connection.read_response())
+            for greeting in self.greetings:
+                greeting(connection, run_id[1].decode() if run_id else "")
 
     def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:  # noqa: ARG002
         if not self._guard.allow():

@@ -21,7 +21,14 @@ class Caches(Servers):
         """The leased entries of a role."""
         from workers.leased.adapters import RedisLeased
 
-        return RedisLeased(self.client(role), f"{self.settings.redis_namespace}:{_PREFIXES[role]}")
+        if role not in self._leased:
+            prefix = f"{self.settings.redis_namespace}:{_PREFIXES[role]}"
+            self._leased[role] = RedisLeased.of(self.client(role), prefix)
+        return self._leased[role]
+
+    @cached_property
+    def _leased(self) -> "dict[RedisRole, RedisLeased]":
+        return {}
 
     @cached_property
     def entity_cache(self) -> "EntityCache":

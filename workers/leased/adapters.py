@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import redis
 
+from events.connections import Greeted, greet
+
 from . import core
 from .core import Found, Lease, Loaded
 from .service import StoreUnavailableError, Taken
@@ -28,7 +30,8 @@ class RedisLeased:
     """A store under a prefix (`MB:entity`): `<prefix>:<name>`, `<prefix>:lease:<name>`, `<prefix>:tag:<tag>` and
     `<prefix>:clock`. `lease_seconds` is the longest load whose result is stored.
 
-    The client must not decode responses. It may repeat commands: each of ours may be run twice.
+    The client must not decode responses. It may repeat commands: each of ours may be run twice. One of
+    `events.connections` begins anew with a server that it did not know (`of`).
     """
 
     def __init__(self, client: "redis.Redis", prefix: str, *, lease_seconds: float = 10) -> None:
@@ -39,10 +42,26 @@ class RedisLeased:
         self._lease_ms = int(lease_seconds * 1000)
         package = files("workers.leased")
         live = package.joinpath("live.lua").read_bytes()
+        self._begin = package.joinpath("begin.lua").read_bytes()
         self._read = client.register_script(live + package.joinpath("read.lua").read_bytes())
         self._lease = client.register_script(live + package.joinpath("lease.lua").read_bytes())
         self._store = client.register_script(package.joinpath("store.lua").read_bytes())
         self._forget = client.register_script(package.joinpath("forget.lua").read_bytes())
+
+    @classmethod
+    def of(cls, client: "redis.Redis", prefix: str, *, lease_seconds: float = 10) -> "RedisLeased":
+        """On a client of `events.connections`: on each new connection it is looked whether the server is another.
+
+        One that was restarted from its disk, or was a replica until now, may lack the last invalidations: none of
+        the entries that it has is valid.
+        """
+        leased = cls(client, prefix, lease_seconds=lease_seconds)
+        greet(client, leased._greet)
+        return leased
+
+    def _greet(self, connection: Greeted, run_id: str) -> None:
+        connection.send_command("EVAL", self._begin, 1, self._clock, run_id)
+        connection.read_response()
 
     def read(self, names: Sequence[str]) -> list[Found | None]:
         found: list[Found | None] = []

@@ -9,8 +9,8 @@ end
 for i = 3, #ARGV do
     local tag = ARGV[1] .. ARGV[i]
     redis.call('DEL', tag)
-    -- Before the first entry there is nothing to invalidate, and no clock.
-    if redis.call('EXISTS', KEYS[1]) == 1 then
+    -- Before the first entry there is nothing to invalidate, and no epoch.
+    if redis.call('HEXISTS', KEYS[1], 'epoch') == 1 then
         redis.call('SET', tag, redis.call('HINCRBY', KEYS[1], 'number', 1), 'PX', ARGV[2])
     end
 end

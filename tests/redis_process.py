@@ -1,0 +1,51 @@
+"""Redis processes that a test may kill, stop and make replicas of each other."""
+
+import signal
+import socket
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+import redis
+
+from ops.stack.redis import find_binary
+from tests.waiting import wait_for
+
+
+class RedisProcess:
+    """One server, on a unix socket and a port of loopback, by which replicas find it.
+
+    It is empty when it starts, unless `keeps`: then it has what was saved last. Its folder's path must be short.
+    """
+
+    def __init__(self, folder: Path, *, master: "RedisProcess | None" = None, keeps: bool = False) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+        self.socket = folder / f"{self.port}.sock"
+        self._options = ["--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.socket)]
+        self._options += ["--save", "", "--dir", str(folder), "--repl-diskless-sync-delay", "0"]
+        self._options += ["--dbfilename", f"{self.port}.rdb" if keeps else "none.rdb"]
+        if master is not None:
+            self._options += ["--replicaof", "127.0.0.1", str(master.port)]
+        self.start()
+
+    def url(self, database: int = 0) -> str:
+        return f"unix://{self.socket}?db={database}"
+
+    def start(self) -> None:
+        self._process = subprocess.Popen([str(find_binary()), *self._options], stdout=subprocess.DEVNULL)
+        wait_for(self._ready)
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait(10)
+        self.socket.unlink(missing_ok=True)
+
+    def _ready(self) -> bool:
+        with suppress(redis.RedisError), redis.Redis.from_url(self.url()) as client:
+            return bool(client.info("replication").get("master_link_status", "up") == "up")
+        return False
