@@ -38,6 +38,11 @@ class Breaker:
     def state(self) -> State:
         return self._state
 
+    @property
+    def refuses(self) -> bool:
+        """Whether a call would not be allowed now; to ask begins no trial."""
+        return not self._is_closed() and self._clock() < self._until
+
     def allow(self) -> bool:
         """Whether a call may be made now."""
         # Nearly always the case, and then it costs no lock.

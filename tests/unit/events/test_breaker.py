@@ -34,11 +34,15 @@ def test_open_it_lets_one_try_after_a_while_whose_success_closes_it() -> None:
     for _ in range(3):
         breaker.failed()
     clock.now += 1.9
+    assert breaker.refuses
     assert not breaker.allow()
     clock.now += 0.2
+    assert not breaker.refuses
     assert breaker.allow()
+    assert breaker.refuses
     assert not breaker.allow()
     breaker.succeeded()
+    assert not breaker.refuses
     assert breaker.allow()
     assert breaker.allow()
     assert told == ["open", "half_open", "closed"]
