@@ -52,6 +52,8 @@ SCHEDULED = (EXPORT_PACKET,)
 
 INVALIDATE_CACHES = ActorSpec("caches.invalidate", queue="caches", ledgered=True)
 
+END_SESSIONS = ActorSpec("accounts.end_sessions", queue="accounts", ledgered=True)
+
 _CACHED = (INVALIDATE_CACHES,)
 
 EVENT_TYPES: Mapping[str, EventType] = MappingProxyType(
@@ -72,8 +74,8 @@ EVENT_TYPES: Mapping[str, EventType] = MappingProxyType(
             EventType("artwork.moved", 1, ArtworkMoved),
             EventType("artwork.removed", 1, ArtworkRemoved),
             EventType("editor.registered", 1, EditorRegistered),
-            EventType("editor.updated", 1, EditorUpdated),
-            EventType("editor.deleted", 1, EditorDeleted),
+            EventType("editor.updated", 1, EditorUpdated, (END_SESSIONS,)),
+            EventType("editor.deleted", 1, EditorDeleted, (END_SESSIONS,)),
             EventType("packet.published", 1, PacketPublished),
             EventType("packet.applied", 1, PacketApplied),
             EventType("cache.invalidated", 1, CacheInvalidated),

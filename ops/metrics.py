@@ -86,6 +86,13 @@ DECLARATIONS: tuple[Declaration, ...] = (
     ),
     _histogram("mbevents_cache_invalidation_seconds", "Duration of what one message asks the caches to forget."),
     _gauge("mbevents_circuit_open", "1 while a server that did not answer is left alone for a moment.", "circuit"),
+    _counter(
+        "mbevents_session_operations_total",
+        "Sessions begun, signed in, read, looked at, written, ended or listed: done, none (there is no such session), "
+        "refused, failed or unavailable.",
+        "operation",
+        "outcome",
+    ),
     _counter("mbevents_tasks_requeued_total", "Ledgered work enqueued again because its message was lost."),
     _counter("mbevents_workers_reaped_total", "Dead workers found by the reaper."),
     _counter("mbevents_messages_returned_total", "Messages of dead workers returned to their queues."),

@@ -1,10 +1,13 @@
 """Accounts. Subject: `editor/<id>`. Only what everybody may see on the editor's page."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
 from schemas.values import Payload
+
+SPAMMER: Final = 4096
+"""The bit of `editor.privs` that MusicBrainz sets on who was found to be one."""
 
 
 class EditorRegistered(Payload):
@@ -20,6 +23,7 @@ class EditorUpdated(Payload):
     editor_id: int
     name: str
     columns: tuple[Literal["name", "privs", "deleted"], ...] = Field(description="What changed.")
+    spammer: bool = Field(default=False, description="Whether the editor is marked as a spammer now, and so barred.")
 
 
 class EditorDeleted(Payload):

@@ -10,6 +10,7 @@ from events.derivation.collect import Collector, Row
 from events.derivation.drafting import Drafting, Ordered
 from events.derivation.entity_map import EntityMap
 from events.derivation.state import Told, Transaction
+from schemas.editor import SPAMMER
 
 OPEN: Final = 1
 
@@ -116,7 +117,8 @@ def _editor(before: Data | None, after: Data | None) -> Events:
     elif before is None:
         yield "editor.registered", subject, {"editor_id": row["id"], "name": after["name"]}
     elif columns := [column for column in ("name", "privs", "deleted") if before[column] != after[column]]:
-        yield "editor.updated", subject, {"editor_id": row["id"], "name": after["name"], "columns": columns}
+        data = {"editor_id": row["id"], "name": after["name"], "columns": columns}
+        yield "editor.updated", subject, data | {"spammer": bool((after["privs"] or 0) & SPAMMER)}
 
 
 def _packet(_before: Data | None, after: Data | None) -> Events:

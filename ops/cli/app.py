@@ -17,6 +17,7 @@ from ops.cli import (
     jobs,
     replication,
     scheduler,
+    sessions,
     stack,
     up,
     web,
@@ -43,6 +44,7 @@ for name, group_app in (
     ("jobs", jobs.app),
     ("cache", cache.app),
     ("replication", replication.app),
+    ("sessions", sessions.app),
     ("stack", stack.app),
 ):
     app.add_typer(group_app, name=name)

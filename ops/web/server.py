@@ -15,7 +15,7 @@ from ops import metrics
 from ops.checks import database_check, redis_check, system_samples
 from ops.settings import RedisRole
 from ops.version import version
-from ops.web import replication
+from ops.web import replication, sessions
 from ops.web.address import listening
 from ops.web.feed import make_router
 from ops.web.health import Answer, Health
@@ -73,6 +73,7 @@ def serve(runtime: "Runtime", service: "Service") -> None:
     feed = make_router(runtime.packet_store, runtime.doorkeeper, service.telemetry)
     app = make_app(health, lambda: metrics.page(service.registry), feed)
     replication.register(app, runtime.replication_status)
+    sessions.register(app, runtime.sessions)
     with listening(service.settings.web_listen) as listener:
         host, port, *_ = listener.getsockname()
         log.info("web_listens", host=host, port=port)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from events.catalogue import EXPORT_PACKET
 from events.errors import UsageError
 from events.log import service as event_log
+from ops.wiring.accounts import Accounts
 from ops.wiring.caches import Caches
 from ops.wiring.replication import Replication
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from producers.schedule.service import Scheduler
 
 
-class Working(Caches, Replication):
+class Working(Accounts, Caches, Replication):
     """What does work: so it knows everybody's actors."""
 
     @cached_property
@@ -41,11 +42,13 @@ class Working(Caches, Replication):
 
     def register_actors(self, broker: Any) -> None:
         """Every actor that the catalogue names; a test compares the two."""
+        from workers.accounts.sessions import actors as sessions
         from workers.caches import actors as caches
         from workers.replication import actors as replication
 
         caches.register(broker, self.invalidator)
         replication.register(broker, lambda: self.exporter, self.telemetry)
+        sessions.register(broker, self.sessions)
 
     @cached_property
     def reaper(self) -> "Reaper":

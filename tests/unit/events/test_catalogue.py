@@ -37,6 +37,12 @@ def test_what_changes_an_entity_invalidates_caches_by_ledger() -> None:
     assert ACTORS["caches.invalidate"].ledgered
 
 
+def test_what_may_bar_an_editor_ends_sessions_by_ledger() -> None:
+    names = {name for name in EVENT_TYPES if any(actor.name == "accounts.end_sessions" for actor in actors_for(name))}
+    assert names == {"editor.updated", "editor.deleted"}
+    assert ACTORS["accounts.end_sessions"].ledgered
+
+
 def test_an_unknown_type_is_told_with_those_that_there_are() -> None:
     with pytest.raises(UsageError, match=r"'entity\.exploded'.*entity\.updated"):
         event_type("entity.exploded")

@@ -69,8 +69,17 @@ def test_an_editor_registers_changes_and_is_deleted(feed: Feed) -> None:
     feed.update("outbox.editor", editor(), {"name": "Deleted Editor #2", "deleted": True}, xid=3)
     registered, updated, deleted = derive(feed)
     assert registered.data == {"editor_id": 2, "name": "Aerozol"}
-    assert updated.data == {"editor_id": 2, "name": "Aero", "columns": ["name", "privs"]}
+    assert updated.data == {"editor_id": 2, "name": "Aero", "columns": ["name", "privs"], "spammer": False}
     assert (deleted.name, deleted.subject, deleted.data) == ("editor.deleted", "editor/2", {"editor_id": 2})
+
+
+def test_an_update_tells_whether_the_editor_is_a_spammer_now_and_no_other_privilege(feed: Feed) -> None:
+    feed.update("outbox.editor", editor(), {"privs": 1 | 4096}, xid=1)
+    feed.update("outbox.editor", editor(privs=4097), {"privs": None}, xid=2)
+    feed.update("outbox.editor", editor(privs=4096), {"name": "Zol"}, xid=3)
+    drafts = derive(feed)
+    assert [draft.data["spammer"] for draft in drafts] == [True, False, True]
+    assert not any("privs" in draft.data for draft in drafts)
 
 
 def test_an_editor_whose_row_goes_is_deleted_once(feed: Feed) -> None:

@@ -169,7 +169,7 @@ def test_no_event_can_carry_a_value_of_a_row_but_ids_urls_and_public_names() -> 
         "action", "cause", "changes", "columns", "entity_type", "entity_types", "keys", "mime_type", "op", "rows",
         "table",
         # public: the edit's page, the editor's page, the link
-        "autoedit", "name", "quality", "status", "type", "url", "vote",
+        "autoedit", "name", "quality", "spammer", "status", "type", "url", "vote",
         # packets
         "files", "number", "schema_sequence", "sha256", "size_bytes", "transactions",
     }  # fmt: skip

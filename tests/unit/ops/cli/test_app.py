@@ -49,14 +49,16 @@ def test_every_command_explains_itself(
         ("jobs discard --actor \udcff", "must be UTF-8"),
         ("jobs retry", "Say which"),
         ("jobs retry 1 --all", "--all goes with nothing else"),
-        ("worker --queues nonsense", "no queues called nonsense. There are: caches"),
-        ("worker --queues ,", "nothing named. There are: caches"),
+        ("worker --queues nonsense", "no queues called nonsense. There are: accounts, caches"),
+        ("worker --queues ,", "nothing named. There are: accounts, caches"),
         ("worker --threads 0", "--threads"),
         ("bridge --drain --reset", "do one after the other"),
         ("bridge --reset", "add --yes"),
         ("cache get planet 95e9aba6-f85c-48a0-9ec9-395d4f0e3875", "is no entity type"),
         ("cache get artist 1", "is no MBID"),
         ("cache invalidate artist", "Give MBIDs, or --all"),
+        ("sessions list 0", "Invalid value for 'editor_id'"),
+        ("sessions end 2147483648", "Invalid value for 'editor_id'"),
     ],
 )
 def test_nonsense_is_exit_code_2_and_says_what_would_make_sense(

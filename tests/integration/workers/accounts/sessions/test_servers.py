@@ -1,0 +1,104 @@
+"""Sessions while their Redis is not well."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from events.breaker import Breaker
+from events.connections import open_client
+from ops.stack.redis import EmbeddedRedis
+from tests.integration.workers.accounts.sessions.conftest import Everybody, make_sessions
+from tests.waiting import wait_for
+from workers.accounts.sessions.adapters import RedisSessions
+from workers.accounts.sessions.service import Sessions, SessionsUnavailableError
+
+Client = redis.Redis
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[EmbeddedRedis]:
+    made = EmbeddedRedis(tmp_path)
+    made.start()
+    yield made
+    if made.pid is not None:
+        os.kill(made.pid, signal.SIGCONT)
+    made.stop()
+
+
+def test_killed_restarted_and_paused_it_is_told_quickly_and_heals_by_itself(server: EmbeddedRedis) -> None:
+    client = open_client(server.url(1), Breaker("redis sessions", open_seconds=0.2), seconds=0.3)
+    store = RedisSessions(client)
+    refusing = Sessions(store, Everybody())
+    anonymous = Sessions(store, Everybody(), without_redis="anonymous")
+    opened = refusing.sign_in(7)
+    assert server.pid is not None
+
+    os.kill(server.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    with pytest.raises(SessionsUnavailableError, match="REDIS_SESSIONS_URL"):
+        refusing.get(opened.id)
+    assert anonymous.get(opened.id) is None
+    assert time.monotonic() - began < 2
+    os.kill(server.pid, signal.SIGCONT)
+    wait_for(lambda: anonymous.get(opened.id) is not None)
+
+    os.kill(server.pid, signal.SIGKILL)
+    wait_for(lambda: server.pid is None)
+    with pytest.raises(SessionsUnavailableError):
+        refusing.get(opened.id)
+    with pytest.raises(SessionsUnavailableError):
+        anonymous.end(opened.id)
+    assert anonymous.get(opened.id) is None
+    server.start()
+    # It keeps nothing: nobody is signed in, and everybody can.
+    wait_for(lambda: _answers(refusing, opened.id))
+    assert refusing.get(opened.id) is None
+    assert refusing.get(refusing.sign_in(7).id) is not None
+    client.close()
+
+
+def _answers(sessions: Sessions, session_id: str) -> bool:
+    try:
+        sessions.look(session_id)
+    except SessionsUnavailableError:
+        return False
+    return True
+
+
+def test_scripts_that_the_server_forgot_are_sent_again(sessions: Sessions, client: Client) -> None:
+    opened = sessions.sign_in(7)
+    client.script_flush()
+    assert sessions.get(opened.id) is not None
+    client.script_flush()
+    assert sessions.end_all(7) == 1
+
+
+def test_after_flushall_nobody_is_signed_in_and_everybody_can_be(sessions: Sessions, client: Client) -> None:
+    opened = sessions.sign_in(7)
+    client.flushall()
+    assert sessions.get(opened.id) is None
+    assert sessions.of_editor(7) == []
+    assert sessions.get(sessions.sign_in(7).id) is not None
+
+
+def test_when_memory_is_full_sessions_are_used_and_ended_and_no_half_one_is_made(client: Client) -> None:
+    sessions = make_sessions(client)
+    old, other = sessions.sign_in(7), sessions.sign_in(7)
+    before = set(client.keys())
+    client.config_set("maxmemory", 1)
+    try:
+        for work in (lambda: sessions.sign_in(7, old.id), lambda: sessions.write(old.id, {"a": 1})):
+            with pytest.raises(SessionsUnavailableError, match="OutOfMemoryError"):
+                work()
+        assert set(client.keys()) == before
+        assert sessions.get(old.id) is not None
+        assert sessions.end(other.id)
+        assert sessions.end_all(7) == 1
+    finally:
+        client.config_set("maxmemory", 0)
+    assert client.keys() == []
