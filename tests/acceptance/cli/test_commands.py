@@ -7,6 +7,8 @@ import pytest
 import redis
 
 from tests.acceptance.cli.conftest import MBEVENTS, Home, wait_until
+from tests.integration.workers.accounts.sessions.conftest import make_sessions
+from workers.accounts.sessions.core import hashed
 
 ABSENT = "00000000-0000-4000-8000-000000000000"
 AWAY = {"DATABASE_URL": "postgresql://u:s3cret@127.0.0.1:1/mb", "REDIS_SERVER": "redis://:s3cret@127.0.0.1:1"}
@@ -298,3 +300,26 @@ def test_who_has_seen_enough_of_the_output_may_go(home: Home) -> None:
     assert done.stdout.startswith("NAME")
     assert "Traceback" not in done.stderr
     assert "Error" not in done.stderr
+
+
+def test_sessions_of_an_editor_are_told_without_their_ids_and_ended(home: Home) -> None:
+    with redis.Redis.from_url(home.environment["REDIS_SERVER"], db=1) as client:
+        sessions = make_sessions(client)
+        mine, other = [sessions.sign_in(901).id for _ in range(2)], sessions.sign_in(902).id
+        listed = home.run("sessions", "list", "901", "--json")
+        told = json.loads(listed.out)
+        assert (listed.code, told["editor_id"], len(told["sessions"])) == (0, 901, 2)
+        assert set(told["sessions"][0]) == {"began", "idle_ends", "ends"}
+        plain = home.run("sessions", "list", "901")
+        assert plain.err == "2 sessions of editor 901.\n"
+        for each in mine:
+            assert each not in listed.out + plain.out
+            assert hashed(each) not in listed.out + plain.out
+        ended = home.run("sessions", "end", "901", "--json")
+        assert (ended.code, json.loads(ended.out)) == (0, {"editor_id": 901, "ended": 2})
+        assert [sessions.look(each) for each in mine] == [None, None]
+        assert sessions.look(other) is not None
+    assert home.run("sessions", "end", "901").err == "Ended 0 sessions of editor 901.\n"
+    assert home.run("sessions", "list", "0").code == 2
+    away = home.run("sessions", "end", "901", environment=AWAY)
+    assert (away.code, "REDIS_SESSIONS_URL" in away.err, "s3cret" in away.err) == (6, True, False)
