@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,11 +23,29 @@ Client = redis.Redis
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[EmbeddedRedis]:
-    made = EmbeddedRedis(tmp_path)
+    made = EmbeddedRedis(tmp_path / "one")
     made.start()
     yield made
     if made.pid is not None:
         os.kill(made.pid, signal.SIGCONT)
+    made.stop()
+
+
+@pytest.fixture
+def replica(tmp_path: Path, server: EmbeddedRedis) -> Iterator[EmbeddedRedis]:
+    """Follows `server`."""
+    made = EmbeddedRedis(tmp_path / "two")
+    made.start()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with Client.from_url(server.url()) as master, Client.from_url(made.url()) as follower:
+        master.config_set("bind", "127.0.0.1")
+        master.config_set("port", port)
+        master.config_set("repl-diskless-sync-delay", 0)
+        follower.replicaof("127.0.0.1", str(port))
+        wait_for(lambda: follower.info("replication")["master_link_status"] == "up")
+    yield made
     made.stop()
 
 
@@ -102,3 +121,26 @@ def test_when_memory_is_full_sessions_are_used_and_ended_and_no_half_one_is_made
     finally:
         client.config_set("maxmemory", 0)
     assert client.keys() == []
+
+
+def test_after_a_failover_sessions_end_when_they_would_have_and_the_old_master_is_not_believed(
+    server: EmbeddedRedis, replica: EmbeddedRedis
+) -> None:
+    master, follower = (open_client(each.url(1), Breaker("redis sessions")) for each in (server, replica))
+    before, after = make_sessions(master), make_sessions(follower)
+    kept, ended = before.sign_in(7), before.sign_in(7)
+    before.end(ended.id)
+    renewed = before.get(kept.id)
+    assert master.wait(1, 5_000) == 1
+    follower.replicaof("NO", "ONE")
+    master.replicaof("127.0.0.1", "1")
+    with pytest.raises(SessionsUnavailableError):
+        before.get(kept.id)
+    found = after.look(kept.id)
+    assert found is not None
+    assert renewed is not None
+    assert (found.ends, found.idle_ends) == (renewed.ends, renewed.idle_ends)
+    assert after.look(ended.id) is None
+    assert after.end_all(7) == 1
+    for client in (master, follower):
+        client.close()
