@@ -14,7 +14,7 @@ from events.sql import queries
 from schemas.editor import SPAMMER
 
 from .core import MOST_BYTES, Session, decode, too_big
-from .service import IDLE_SECONDS, MOST_SESSIONS, SESSION_SECONDS, SessionsUnavailableError
+from .service import MOST_SESSIONS, SessionsUnavailableError
 
 log = structlog.get_logger(__name__)
 
@@ -37,8 +37,8 @@ class RedisSessions:
         client: "redis.Redis",
         *,
         namespace: str = "MB",
-        seconds: float = SESSION_SECONDS,
-        idle_seconds: float = IDLE_SECONDS,
+        seconds: float,
+        idle_seconds: float,
         most: int = MOST_SESSIONS,
     ) -> None:
         self._prefix = f"{namespace}:session:"

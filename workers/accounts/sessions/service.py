@@ -15,8 +15,6 @@ from .core import ID_BYTES, Session, checked_editor, encode, hashed, is_session_
 
 log = structlog.get_logger(__name__)
 
-SESSION_SECONDS = 36_000
-IDLE_SECONDS = 10_800
 MOST_SESSIONS = 100
 """Of one editor; with one more, the oldest ends."""
 

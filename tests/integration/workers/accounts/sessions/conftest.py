@@ -10,7 +10,7 @@ from events.breaker import Breaker
 from events.connections import open_client
 from ops.stack import Stack
 from workers.accounts.sessions.adapters import RedisSessions
-from workers.accounts.sessions.service import Sessions
+from workers.accounts.sessions.service import Sessions, WithoutRedis
 
 
 class Everybody:
@@ -18,8 +18,10 @@ class Everybody:
         return True
 
 
-def make_sessions(client: "redis.Redis", **limits: Any) -> Sessions:
-    return Sessions(RedisSessions(client, **limits), Everybody())
+def make_sessions(client: "redis.Redis", *, without_redis: WithoutRedis = "refuse", **limits: Any) -> Sessions:
+    """As configured by default, but for these limits."""
+    store = RedisSessions(client, **{"seconds": 36_000, "idle_seconds": 10_800, **limits})
+    return Sessions(store, Everybody(), without_redis=without_redis)
 
 
 @pytest.fixture

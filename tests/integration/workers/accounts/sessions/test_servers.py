@@ -13,9 +13,8 @@ import redis
 from events.breaker import Breaker
 from events.connections import open_client
 from ops.stack.redis import EmbeddedRedis
-from tests.integration.workers.accounts.sessions.conftest import Everybody, make_sessions
+from tests.integration.workers.accounts.sessions.conftest import make_sessions
 from tests.waiting import wait_for
-from workers.accounts.sessions.adapters import RedisSessions
 from workers.accounts.sessions.service import Sessions, SessionsUnavailableError
 
 Client = redis.Redis
@@ -51,9 +50,7 @@ def replica(tmp_path: Path, server: EmbeddedRedis) -> Iterator[EmbeddedRedis]:
 
 def test_killed_restarted_and_paused_it_is_told_quickly_and_heals_by_itself(server: EmbeddedRedis) -> None:
     client = open_client(server.url(1), Breaker("redis sessions", open_seconds=0.2), seconds=0.3)
-    store = RedisSessions(client)
-    refusing = Sessions(store, Everybody())
-    anonymous = Sessions(store, Everybody(), without_redis="anonymous")
+    refusing, anonymous = make_sessions(client), make_sessions(client, without_redis="anonymous")
     opened = refusing.sign_in(7)
     assert server.pid is not None
 
