@@ -34,17 +34,12 @@ def test_open_it_lets_one_try_after_a_while_whose_success_closes_it() -> None:
     for _ in range(3):
         breaker.failed()
     clock.now += 1.9
-    assert breaker.refuses
-    assert not breaker.allow()
+    assert (breaker.refuses, breaker.allow()) == (True, False)
     clock.now += 0.2
-    assert not breaker.refuses
-    assert breaker.allow()
-    assert breaker.refuses
-    assert not breaker.allow()
+    assert (breaker.refuses, breaker.allow()) == (False, True)
+    assert (breaker.refuses, breaker.allow()) == (True, False)
     breaker.succeeded()
-    assert not breaker.refuses
-    assert breaker.allow()
-    assert breaker.allow()
+    assert (breaker.refuses, breaker.allow()) == (False, True)
     assert told == ["open", "half_open", "closed"]
 
 
