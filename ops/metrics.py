@@ -116,6 +116,12 @@ DECLARATIONS: tuple[Declaration, ...] = (
     _counter("mbevents_sync_retries_total", "Tries of a download that came to nothing."),
     _counter("mbevents_sync_hook_failures_total", "Hooks that failed after a packet."),
     _counter(
+        "mbevents_limit_decisions_total",
+        "Decisions about rate limits: allowed, refused, unavailable_open or unavailable_closed (Redis is away).",
+        "scope",
+        "outcome",
+    ),
+    _counter(
         "mbevents_feed_requests_total",
         "Requests to the feed: by name of the token (empty: none that is valid), what was asked for, and status.",
         "token",
