@@ -3,9 +3,9 @@
 # ruff: noqa: ARG002 (the hooks' signatures are Dramatiq's)
 
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import dramatiq
 import psycopg
@@ -29,12 +29,19 @@ from events.queues.core import (
 )
 from events.queues.letters import NewDeadLetter, letter_of
 from events.telemetry import Telemetry
+from workers.limits.core import MOST_REFUSALS, Decision, Scope, postponed_ms
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
 Connect = Callable[[], AbstractContextManager["psycopg.Connection[Any]"]]
+
+
+class Decider(Protocol):
+    """Decides about rates, and never raises for a server's sake."""
+
+    def decide(self, scopes: Sequence[Scope]) -> Decision: ...
 
 
 class LedgerAwayError(UnreachableError):
@@ -252,21 +259,78 @@ class Retries(dramatiq.Middleware):  # type: ignore[misc]
 
     def after_skip_message(self, broker: Any, message: Any) -> None:
         postponed = getattr(message, "postponed", None)
-        if postponed is not None:
-            retries = message.options.get("retries", 0)
+        if postponed is None:
+            return
+        retries = message.options.get("retries", 0)
+        if isinstance(postponed, Refused):
+            log.debug("message_postponed", scope=postponed.scope, delay_ms=postponed.delay)
+            _again(message, postponed.delay, retries=retries, refusals=postponed.refusals)
+        else:
             self._later(message, retries, backoff_ms(1, least=self._min_backoff), postponed)
 
     def _later(self, message: Any, retries: int, delay: int, exception: BaseException) -> None:
         log.warning("message_retried", retries=retries, delay_ms=delay, error=describe(exception))
-        # The consumer puts it off in the step in which it would have been acked.
-        message.again = (message.copy(options={"retries": retries}), delay)
+        _again(message, delay, retries=retries)
+
+
+def _again(message: Any, delay: int, **options: int) -> None:
+    # The consumer puts it off in the step in which it would have been acked.
+    message.again = (message.copy(options=options), delay)
+
+
+class Refused(NamedTuple):
+    """Why a message has to wait `delay` milliseconds: a rate limit, for the n-th time."""
+
+    scope: str
+    delay: int
+    refusals: int
+
+
+class RateLimited(dramatiq.Middleware):  # type: ignore[misc]
+    """Actors may have `rate_limits`, a tuple of scopes: their work begins when all of these let it through.
+
+    Until then it is put off for as long as they say, which costs none of its retries.
+    """
+
+    def __init__(self, limiter: Decider) -> None:
+        self._limiter = limiter
+
+    @property
+    def actor_options(self) -> set[str]:
+        return {"rate_limits"}
+
+    def before_process_message(self, broker: Any, message: Any) -> None:
+        scopes = broker.get_actor(message.actor_name).options.get("rate_limits")
+        if not scopes:
+            return
+        decision = self._limiter.decide(scopes)
+        if not decision.allowed:
+            refusals = min(message.options.get("refusals", 0) + 1, MOST_REFUSALS)
+            message.postponed = Refused(decision.scope.name, postponed_ms(decision, refusals), refusals)
+            raise SkipMessage(f"rate limit {decision.scope.name}")
 
 
 def standard_middleware(
-    ledger: Ledger, telemetry: Telemetry, *, max_retries: int = MAX_RETRIES, supported: Collection[int] = (1,)
+    ledger: Ledger,
+    telemetry: Telemetry,
+    *,
+    limiter: Decider | None = None,
+    max_retries: int = MAX_RETRIES,
+    supported: Collection[int] = (1,),
 ) -> list[Any]:
-    """In this order: what is before an actor runs from first to last, what is after it from last to first."""
-    return [BoundIds(), Measured(telemetry), Ledgered(ledger), Versions(supported), Retries(max_retries=max_retries)]
+    """In this order: what is before an actor runs from first to last, what is after it from last to first.
+
+    Without a limiter, actors with `rate_limits` cannot be declared.
+    """
+    return [
+        BoundIds(),
+        Measured(telemetry),
+        Ledgered(ledger),
+        Versions(supported),
+        # After those: what is not going to run is not counted.
+        *([] if limiter is None else [RateLimited(limiter)]),
+        Retries(max_retries=max_retries),
+    ]
 
 
 def _labels(message: Any) -> dict[str, str]:

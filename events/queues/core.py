@@ -46,7 +46,7 @@ def malformed(message: Fields) -> str | None:
     if not isinstance(options, dict):
         return "the message's options is not a dict"
     # What our own middleware counts with; a bool is no number here.
-    for name, most in (("retries", 10**6), ("task_id", 2**63 - 1)):
+    for name, most in (("retries", 10**6), ("refusals", 10**6), ("task_id", 2**63 - 1)):
         value = options.get(name, 0)
         if type(value) is not int or not 0 <= value <= most:
             return f"the message's option {name} is not a number from 0 to {most}"

@@ -9,6 +9,7 @@ from events.errors import UsageError
 from events.log import service as event_log
 from ops.wiring.accounts import Accounts
 from ops.wiring.caches import Caches
+from ops.wiring.limits import Limits
 from ops.wiring.replication import Replication
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from producers.schedule.service import Scheduler
 
 
-class Working(Accounts, Caches, Replication):
+class Working(Accounts, Caches, Limits, Replication):
     """What does work: so it knows everybody's actors."""
 
     @cached_property
@@ -31,7 +32,10 @@ class Working(Accounts, Caches, Replication):
         from workers.middleware import PostgresLedger, standard_middleware
 
         standard = standard_middleware(
-            PostgresLedger(self.connect), self.telemetry, max_retries=self.settings.job_max_retries
+            PostgresLedger(self.connect),
+            self.telemetry,
+            limiter=self.limiter,
+            max_retries=self.settings.job_max_retries,
         )
         # What is after an actor runs from last to first: it measures what succeeded, and reports last.
         reported = [sentry.Reported()] if self.settings.sentry_dsn is not None else []

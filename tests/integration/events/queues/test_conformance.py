@@ -3,11 +3,12 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
 import pytest
+import redis
 from dramatiq.errors import RateLimitExceeded
 from psycopg_pool import ConnectionPool
 
@@ -18,7 +19,13 @@ from events.queues.dead_letters import DeadLetters
 from events.queues.letters import DeadLetter, Filter
 from events.queues.reaper import Reaper
 from events.queues.types import Depth
+from events.telemetry import NoTelemetry
+from ops.stack import Stack
 from tests.integration.events.queues.support import actor, drain, eventually, message, working
+from workers.limits.adapters import RedisWindows
+from workers.limits.core import Decision, Scope
+from workers.limits.service import Limiter
+from workers.middleware import RateLimited, Retries
 
 MakeBroker = Callable[..., Any]
 
@@ -324,3 +331,28 @@ def test_dead_messages_are_kept_when_postgres_was_away(
     (letter,) = buried(pool)
     assert letter.error.startswith("ValueError: always")
     eventually(lambda: broker.depths()[queue].dead == 0)
+
+
+def test_work_beyond_a_rate_limit_is_done_later_and_costs_no_retry(
+    make_broker: MakeBroker, queue: str, stack: Stack
+) -> None:
+    done: list[Decision] = []
+
+    class Noted(RedisWindows):
+        def decide(self, scopes: Sequence[Scope]) -> Decision:
+            decision = super().decide(scopes)
+            done.extend([decision] if decision.allowed else [])
+            return decision
+
+    log, one = Log(), Scope("test", queue, 4, 0.3)
+    with redis.Redis.from_url(stack.redis_url(4)) as client:
+        limiter = Limiter(Noted(client), without_redis="closed", telemetry=NoTelemetry())
+        # Not a single retry is to be had.
+        broker = make_broker([RateLimited(limiter), Retries(max_retries=0)])
+        actor(broker, "work", queue, log, rate_limits=(one,))
+        with working(broker):
+            broker.enqueue_many(message(queue, "work", n=n) for n in range(12))
+            eventually(lambda: len(log.seen) == 12)
+    assert sorted(log.seen) == [*range(12)]
+    times = sorted(each.at for each in done)
+    assert all(later - at >= one.window_us for at, later in zip(times, times[4:], strict=False))

@@ -48,6 +48,7 @@ def test_a_message_of_ours_is_fit() -> None:
         ({"options": None}, "options is not a dict"),
         ({"options": {"retries": "2"}}, "retries is not a number"),
         ({"options": {"retries": -1}}, "retries is not a number"),
+        ({"options": {"refusals": "9"}}, "refusals is not a number"),
         ({"options": {"task_id": 2**63}}, "task_id is not a number"),
         ({"options": {"task_id": True}}, "task_id is not a number"),
         ({"options": {"task_id": None}}, "task_id is not a number"),
