@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ops.urls import check_role_url, database_name, is_loopback, numbered, parsed_listen, redis_base
+from workers.limits.core import MOST, WithoutRedis
 from workers.replication.store.core import parsed
 from workers.replication.sync.core import DEFAULT_BASE, listed_tables, parsed_base
 
@@ -103,9 +104,12 @@ class Settings(BaseSettings):
         "anybody.",
     )
     web_rate_limit: int = Field(
-        default=20, ge=0, description="Most requests to `mbevents web` of one client in any second. 0: no limit."
+        default=20,
+        ge=0,
+        le=MOST,
+        description="Most requests to `mbevents web` of one client in any second. 0: no limit.",
     )
-    limits_without_redis: Literal["open", "closed"] = Field(
+    limits_without_redis: WithoutRedis = Field(
         default="open", description="What is decided while the Redis of the limits is away: let through, or refuse."
     )
     operator_contact: str | None = Field(

@@ -19,6 +19,7 @@ from ops.web import replication, sessions
 from ops.web.address import listening
 from ops.web.feed import make_router
 from ops.web.health import Answer, Health
+from ops.web.limits import RateLimited
 
 if TYPE_CHECKING:
     from ops.service import Service
@@ -74,6 +75,8 @@ def serve(runtime: "Runtime", service: "Service") -> None:
     app = make_app(health, lambda: metrics.page(service.registry), feed)
     replication.register(app, runtime.replication_status)
     sessions.register(app, runtime.sessions)
+    if service.settings.web_rate_limit:
+        app.add_middleware(RateLimited, limiter=runtime.limiter, limit=service.settings.web_rate_limit)
     with listening(service.settings.web_listen) as listener:
         host, port, *_ = listener.getsockname()
         log.info("web_listens", host=host, port=port)
@@ -82,6 +85,8 @@ def serve(runtime: "Runtime", service: "Service") -> None:
             log_config=None,
             access_log=False,
             server_header=False,
+            # Whom to believe who asks is decided in one place: `ops.web.limits`.
+            proxy_headers=False,
             lifespan="off",
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )

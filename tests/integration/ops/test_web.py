@@ -1,6 +1,9 @@
 import json
+import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from email.message import Message
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -52,3 +55,28 @@ def test_a_taken_address_is_told(port: int, runtime: Runtime, settings: Settings
     service = Service("web", settings.model_copy(update={"web_listen": f"127.0.0.1:{port}"}))
     with pytest.raises(UsageError, match="WEB_LISTEN: cannot listen on 127"):
         server.serve(runtime, service)
+
+
+def test_a_client_that_asks_too_much_is_turned_away_and_others_are_not(port: int) -> None:
+    def ask(forwarded: str, path: str = "/nothing") -> tuple[int, Message]:
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={"X-Forwarded-For": forwarded})
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return answer.status, answer.headers
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.headers
+
+    turned_away: list[Message] = []
+    with ThreadPoolExecutor(8) as threads:
+        # Each time with another word of its own before that of the proxy.
+        for status, headers in threads.map(lambda n: ask(f"198.51.100.{n}, 203.0.113.9"), range(100)):
+            assert status in {404, 429}
+            if status == 429:
+                turned_away.append(headers)
+    headers = turned_away[0]
+    assert (headers["X-RateLimit-Limit"], headers["X-RateLimit-Remaining"], headers["Retry-After"]) == ("20", "0", "1")
+    assert abs(int(headers["X-RateLimit-Reset"]) - time.time()) < 60
+    status, headers = ask("203.0.113.10")
+    assert (status, headers["X-RateLimit-Remaining"]) == (404, "19")
+    assert ask("203.0.113.9", "/healthz")[0] == 200
