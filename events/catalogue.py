@@ -33,12 +33,13 @@ class ActorSpec:
 
 @dataclass(frozen=True, slots=True)
 class EventType:
-    """A type of event; `name` has neither prefix nor version."""
+    """A type of event; `name` has neither prefix nor version. What is not `logged` is on its channel only."""
 
     name: str
     version: int
     payload: type[BaseModel]
     actors: tuple[ActorSpec, ...] = ()
+    logged: bool = True
 
     @property
     def full_name(self) -> str:
@@ -78,7 +79,7 @@ EVENT_TYPES: Mapping[str, EventType] = MappingProxyType(
             EventType("editor.deleted", 1, EditorDeleted, (END_SESSIONS,)),
             EventType("packet.published", 1, PacketPublished),
             EventType("packet.applied", 1, PacketApplied),
-            EventType("cache.invalidated", 1, CacheInvalidated),
+            EventType("cache.invalidated", 1, CacheInvalidated, logged=False),
             EventType("table.truncated", 1, TableTruncated, _CACHED),
         )
     }

@@ -28,8 +28,20 @@ JSON Schemas of the data are in `schemas/json/`, the AsyncAPI document is `schem
 | `sequence` | The position in the log, without gaps: where to resume. Of `cache.invalidated`, its cause's. |
 | `data` | Ids and what changed: never whole rows, never anything private. |
 
-Who listens on a channel hears what is published meanwhile, at least once; who must not miss anything
-reads the log from a position.
+Who listens on a channel hears what is published meanwhile, and may miss some, hear some twice, or hear what somebody
+else put there. Who must not miss anything follows the log by position:
+
+```python
+for event in events.follow(connect, client, namespace="MB", after=position):
+    ...  # and keep event.sequence with what comes of it: where to go on after a restart
+```
+
+Each event comes once, in order, about a millisecond after it was published, or within a second of its commit while
+Redis is away. What Redis says is only when to look: every event is read from the log. `types` chooses, `stop` (a
+`threading.Event`) ends it. It raises `PositionLostError` when events are gone from the log that were still to come (too
+old: EVENT_RETENTION_DAYS), and `PositionAheadError` when the log ends before the position (another database, or a
+restored one). `mbevents events tail --after POSITION --json` is the same on the command line; go on with the highest
+sequence that it printed.
 
 | Event | Subject | When | Work that it causes |
 |---|---|---|---|

@@ -28,6 +28,15 @@ WHERE position > %(after)s
 ORDER BY position
 LIMIT %(limit)s;
 
+-- name: window
+-- The end comes with each row, and alone when there is none. Other types send no data: their positions show holes.
+SELECT head.position, event.position, id, type, source, subject, time,
+       CASE WHEN %(types)s::text[] IS NULL OR type = ANY (%(types)s) THEN data::text END
+FROM mbevents.head LEFT JOIN (
+    SELECT * FROM mbevents.event WHERE position > %(after)s::bigint ORDER BY position LIMIT %(limit)s
+) event ON true
+ORDER BY event.position;
+
 -- name: at
 SELECT position, id, type, source, subject, time, data::text
 FROM mbevents.event WHERE position = ANY (%(positions)s) ORDER BY position;

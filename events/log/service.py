@@ -30,6 +30,9 @@ class Logged:
     body: bytes
 
 
+Window = tuple[int, list[tuple[int, Event | None]]]
+
+
 def head(connection: "psycopg.Connection[Any]") -> Head:
     """Where the log ends."""
     return Head(*_rows(connection, "head")[0])
@@ -106,6 +109,16 @@ def read(
     return _events(connection, "read", after=after, limit=limit, types=_full(types), since=since)
 
 
+def window(
+    connection: "psycopg.Connection[Any]", *, after: int, limit: int, types: Sequence[str] | None = None
+) -> Window:
+    """The position at which the log ends, and each position behind `after` that is kept, in order, up to `limit` of
+    them, with its event (None: of another type). Both as they are at one moment."""
+    rows = _rows(connection, "window", after=after, limit=limit, types=_full(types))
+    kept = [(row[1], None if row[7] is None else _event(row[1:])) for row in rows if row[1] is not None]
+    return rows[0][0], kept
+
+
 def latest(
     connection: "psycopg.Connection[Any]",
     *,
@@ -151,7 +164,8 @@ def _rows(connection: "psycopg.Connection[Any]", query: str, **parameters: Any) 
 
 
 def _events(connection: "psycopg.Connection[Any]", query: str, **parameters: Any) -> list[Event]:
-    return [
-        Event(row[1], row[2], row[3], row[4], row[5], row[0], orjson.loads(row[6]))
-        for row in _rows(connection, query, **parameters)
-    ]
+    return [_event(row) for row in _rows(connection, query, **parameters)]
+
+
+def _event(row: tuple[Any, ...]) -> Event:
+    return Event(row[1], row[2], row[3], row[4], row[5], row[0], orjson.loads(row[6]))

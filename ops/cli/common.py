@@ -48,11 +48,13 @@ def load_settings(*, service: bool = False, quiet_level: str = "WARNING") -> "Lo
 
 
 @contextmanager
-def runtime(*, create: bool = False, database: bool = True, redis: bool = True) -> Iterator["Runtime"]:
-    """The parts for one command; errors of servers come out as ours."""
+def runtime(
+    *, create: bool = False, database: bool = True, redis: bool = True, quiet_level: str = "WARNING"
+) -> Iterator["Runtime"]:
+    """The parts for one command; errors of servers come out as ours. `quiet_level` as for `load_settings`."""
     from ops.wiring import open_runtime
 
-    found = load_settings().settings
+    found = load_settings(quiet_level=quiet_level).settings
     with (
         told(found),
         open_runtime(found, progress=say_news, create=create, database=database, with_redis=redis) as parts,

@@ -73,16 +73,27 @@ def show(event: Name, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def tail(types: Types = None, as_json: AsJson = False) -> None:
+def tail(
+    *,
+    types: Types = None,
+    after: Annotated[int | None, typer.Option(min=0, help="First those behind this position.")] = None,
+    as_json: AsJson = False,
+) -> None:
     """Print events as they are published.
 
-    Until Ctrl-C; goes on by itself when Redis comes back.
+    Until Ctrl-C; misses none in the log while a server is away. Go on later with --after and the highest sequence.
     """
-    from ops.following import follow
+    from events import follow
 
     names = event_names(types)
-    with runtime(database=False) as parts:
-        for event in follow(parts.channels, parts.settings.redis_namespace, names, told=say):
+    with runtime(quiet_level="ERROR") as parts:
+        # Asked directly, a server that does not answer says why; a pool waits for it.
+        with parts.connection():
+            namespace = parts.settings.redis_namespace
+        found = follow(
+            parts.connect, parts.channels, namespace=namespace, after=after, types=names, unlogged=True, told=say
+        )
+        for event in found:
             if as_json:
                 put_line_json(event.to_dict())
             else:

@@ -126,6 +126,7 @@ def test_nothing_is_made_by_a_question(fresh: Home, command: str, configured: di
     ("command", "told"),
     [
         ("events show nothing", "There is no event 'nothing' in the log"),
+        ("events tail --after 999999999", "and 999999999 was asked for"),
         ("jobs show 999999", "There is no dead letter 999999"),
         ("jobs discard 999999 --yes", "There are no such dead letters"),
         (f"cache get artist {ABSENT} --load", "There is no artist"),
@@ -135,6 +136,24 @@ def test_what_is_not_there_is_exit_code_4(home: Home, command: str, told: str) -
     done = home.run(*command.split())
     assert (done.code, done.out) == (4, "")
     assert told in done.err
+
+
+def test_a_tail_catches_up_goes_on_and_ends_at_once(home: Home) -> None:
+    home.run("bridge", "--drain")
+    edit(home)
+    home.run("bridge", "--drain")
+    logged = [json.loads(line) for line in home.run("events", "list", "--after", "0", "--json").out.splitlines()]
+    tail = home.start("events", "tail", "--after", str(int(logged[0]["sequence"]) - 1), "--json")
+    assert wait_until(lambda: len(tail.out.splitlines()) >= len(logged))
+    edit(home)
+    home.run("bridge", "--drain")
+    assert wait_until(lambda: len(tail.out.splitlines()) > len(logged))
+    told = [json.loads(line) for line in tail.out.splitlines()]
+    assert told[: len(logged)] == logged
+    positions = [int(each["sequence"]) for each in told]
+    assert positions == list(range(positions[0], positions[-1] + 1))
+    assert tail.end(seconds=2) == 130
+    assert tail.err == ""
 
 
 def test_the_drains_do_what_is_there(home: Home) -> None:

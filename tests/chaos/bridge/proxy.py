@@ -22,6 +22,10 @@ class Proxy:
     def freeze(self) -> None:
         self._frozen.update(each for pair in self._pairs for each in pair)
 
+    def lead_to(self, target: str) -> None:
+        """Connections from now on; those of before stay where they are."""
+        self._target = target
+
     def close(self) -> None:
         self._closed.set()
         for thread in self._threads:

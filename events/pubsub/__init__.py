@@ -1,0 +1,1 @@
+"""Following the events: the log by position, with Redis channels that say when to look."""

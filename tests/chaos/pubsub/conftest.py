@@ -1,0 +1,4 @@
+from tests.chaos.redis.conftest import start_redis
+from tests.integration.events.pubsub.conftest import log, log_database
+
+__all__ = ["log", "log_database", "start_redis"]
