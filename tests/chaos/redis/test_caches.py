@@ -142,3 +142,18 @@ def test_a_replica_that_takes_over_serves_nothing_that_its_master_had_forgotten(
         assert RedisLeased(admin, "MB:test").read(["page"]) != [None]
         assert cache.get_or_load("page", database.load) == b"1"
         assert cached(cache, database)
+
+
+def test_a_master_that_became_a_replica_serves_nothing_any_more_that_it_cannot_be_told_to_forget(
+    start_redis: StartRedis,
+) -> None:
+    server, database = start_redis(), Database()
+    with cache_on(server.url()) as cache, redis.Redis.from_url(server.url()) as admin:
+        cache.get_or_load("page", database.load)
+        # Of another master, which this one does not reach; our connections are not closed by that.
+        admin.replicaof("127.0.0.1", "1")
+        database.number = 1
+        assert cache.get_or_load("page", database.load) == b"1"
+        admin.replicaof("NO", "ONE")
+        forget(cache)
+        wait_for(lambda: cached(cache, database))
