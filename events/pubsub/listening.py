@@ -103,8 +103,8 @@ class Listener:
         due = float("inf")
         while not self._ends():
             if waiting is None and time.monotonic() >= due:
-                waiting = time.monotonic()
                 self._ask()
+                waiting = time.monotonic()
             message = path.get_message(timeout=_SLICE)
             if message is None:
                 if waiting is not None and time.monotonic() - waiting > self._timing.deaf:

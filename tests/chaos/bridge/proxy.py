@@ -7,10 +7,14 @@ import threading
 
 
 class Proxy:
-    """`freeze` makes the connections of now half-open for good: nothing passes, nothing is closed."""
+    """`freeze` makes the connections of now half-open for good: nothing passes, nothing is closed.
+
+    `delay`: seconds that everything is held up, in either direction.
+    """
 
     def __init__(self, target: str) -> None:
         self._target = target
+        self.delay = 0.0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._frozen: set[socket.socket] = set()
@@ -18,6 +22,11 @@ class Proxy:
         self._closed = threading.Event()
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
+
+    @property
+    def connections(self) -> int:
+        """How many were made so far."""
+        return len(self._pairs)
 
     def freeze(self) -> None:
         self._frozen.update(each for pair in self._pairs for each in pair)
@@ -55,6 +64,7 @@ class Proxy:
                     data = ready.recv(65536)
                     other = server if ready is client else client
                     if data:
+                        self._closed.wait(self.delay)
                         other.sendall(data)
                         continue
                     other.shutdown(socket.SHUT_WR)

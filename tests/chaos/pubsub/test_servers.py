@@ -116,6 +116,18 @@ def test_a_connection_that_is_open_on_our_side_only_is_made_anew(
     assert "ConnectionError" in follower.told[0]
 
 
+def test_a_slow_one_is_not_taken_for_dead(log: Log, log_database: str, proxy: tuple[RedisProcess, Proxy]) -> None:
+    server, between = proxy
+    # To connect takes longer than the canary may.
+    between.delay = 0.06
+    with Follower(log_database, f"redis://127.0.0.1:{between.port}/5") as follower:
+        # One to listen, and one for each canary.
+        wait_for(lambda: between.connections > 2)
+        publish(server.url(5), *log.append("edit.opened"))
+        wait_for(lambda: follower.seen)
+    assert follower.told == []
+
+
 def test_a_replica_takes_over_while_the_old_one_lives_on_and_still_answers(
     log: Log, log_database: str, proxy: tuple[RedisProcess, Proxy], start_redis: StartRedis
 ) -> None:
