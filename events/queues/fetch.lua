@@ -1,10 +1,12 @@
 -- Hands messages to a worker, as id, data and count of deaths by turns, and notes that it holds them.
+-- The LPOP comes first: after a write that needs no memory a script may write although it is full, and only work makes
+-- room then.
 -- The worker's heartbeat goes with it: after a FLUSHALL nobody would know whose messages these are.
 -- KEYS: queue, its messages, held by this worker, deaths, heartbeats, names of all queues.
 -- ARGV: how many, worker, queue name.
+local ids = redis.call('LPOP', KEYS[1], ARGV[1])
 local time = redis.call('TIME')
 redis.call('ZADD', KEYS[5], time[1] * 1000 + math.floor(time[2] / 1000), ARGV[2])
-local ids = redis.call('LPOP', KEYS[1], ARGV[1])
 if not ids or #ids == 0 then
     return {}
 end

