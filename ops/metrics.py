@@ -122,6 +122,27 @@ DECLARATIONS: tuple[Declaration, ...] = (
         "outcome",
     ),
     _counter(
+        "mbevents_http_requests_total",
+        "Requests to outside hosts, by status class (2xx …) or why there was no status.",
+        "host",
+        "status",
+    ),
+    _histogram("mbevents_http_seconds", "Duration of one of them.", "host"),
+    _histogram("mbevents_http_wait_seconds", "How long a request waited for its turn.", "host"),
+    _counter("mbevents_http_retries_total", "Outside calls that were tried again.", "host"),
+    _counter(
+        "mbevents_http_outcomes_total",
+        "What outside calls came to: answer, cached, stale, or a kind of failure.",
+        "host",
+        "outcome",
+    ),
+    _counter(
+        "mbevents_http_turns_without_redis_total",
+        "Turns that were asked for while the Redis of the limits was away: closed or local.",
+        "host",
+        "rule",
+    ),
+    _counter(
         "mbevents_feed_requests_total",
         "Requests to the feed: by name of the token (empty: none that is valid), what was asked for, and status.",
         "token",

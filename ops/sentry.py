@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sentry_sdk.transport import Transport
     from sentry_sdk.types import Event, Hint
 
-IDS = ("queue", "actor", "message_id", "task_id", "position", "xid", "process", "metric")
+IDS = ("queue", "actor", "message_id", "task_id", "position", "xid", "process", "metric", "cause")
 # Everything else that a report may hold, a request, a user, breadcrumbs, arguments, is dropped: the list is of what
 # may pass, so that what a later release of the SDK adds does not leave by itself.
 _PASSES = (
@@ -80,8 +80,8 @@ def observer(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mut
                 scope.set_transaction_name(name)
                 scope.capture_exception(error)
             else:
-                # Lines of one name are one issue, whatever ids they carry.
-                scope.fingerprint = ["log", name]
+                # Lines of one name (and cause) are one issue, whatever ids they carry.
+                scope.fingerprint = ["log", name, *([str(event["cause"])] if ours and "cause" in event else [])]
                 scope.capture_message(name, level="error")
     return event
 

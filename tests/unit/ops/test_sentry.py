@@ -91,6 +91,15 @@ def test_what_is_logged_as_an_error_is_reported_with_its_ids_only(kept: Kept) ->
     assert "s3cret" not in str(event)
 
 
+def test_lines_of_one_name_are_an_issue_for_each_cause(kept: Kept) -> None:
+    for cause in ("wikipedia: timeout", "wikidata: tls"):
+        structlog.get_logger().error("http_call_failed", cause=cause)
+    assert [event["fingerprint"] for event in kept.events] == [
+        ["log", "http_call_failed", "wikipedia: timeout"],
+        ["log", "http_call_failed", "wikidata: tls"],
+    ]
+
+
 def test_a_logged_exception_is_reported_as_one(kept: Kept) -> None:
     try:
         fail(SECRET)

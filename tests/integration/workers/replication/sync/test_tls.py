@@ -2,18 +2,13 @@
 
 import ssl
 import threading
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from events.errors import UnreachableError
 from events.telemetry import NoTelemetry
+from tests.certificates import certificate
 from tests.integration.workers.replication.sync.feed_server import TOKEN, served
 from tests.waiting import wait_for
 from workers.replication.sync.core import parsed_base
@@ -21,30 +16,6 @@ from workers.replication.sync.fetch import Feed, FeedOptions, StoppedError
 from workers.replication.sync.spool import Spool
 
 NAME = "replication-7-v2.tar.bz2"
-
-
-def certificate(folder: Path, address: str) -> Path:
-    """A certificate that vouches for itself, and its key, in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "feed")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    path = folder / "feed.pem"
-    path.write_bytes(secret + made.public_bytes(pem))
-    return path
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,84 @@
+"""The Redis of turns and answers away, frozen or full: calls end as their policies say, in time, and all heals."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from events.breaker import Breaker
+from events.connections import open_client
+from ops.stack.redis import EmbeddedRedis
+from tests.integration.workers.http.hostile import answers, hostile
+from tests.integration.workers.http.making import Make, kind
+from tests.waiting import wait_for
+from workers.http.answers import Answers, Caching
+from workers.http.buckets import RedisBuckets
+from workers.http.core import Answer, Kind
+from workers.http.policies import Policies, Policy
+from workers.http.service import HttpClient
+from workers.leased.adapters import RedisLeased
+
+# Of one host under two names.
+POLICIES = Policies(
+    [
+        Policy("closed", ("127.0.0.1",), rate=1000, burst=9, without_redis="closed"),
+        Policy("local", ("localhost",), rate=1000, burst=9),
+    ]
+)
+CACHING = Caching(fresh=0.001)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[EmbeddedRedis]:
+    made = EmbeddedRedis(tmp_path)
+    made.start()
+    yield made
+    if made.pid is not None:
+        os.kill(made.pid, signal.SIGCONT)
+    made.stop()
+
+
+@pytest.fixture
+def one(server: EmbeddedRedis, client: Make) -> Iterator[HttpClient]:
+    redis = open_client(server.url(), Breaker("redis test", open_seconds=0.3), seconds=0.2)
+    yield client(
+        policies=POLICIES,
+        buckets=RedisBuckets(redis, namespace="MB"),
+        answers=Answers(RedisLeased(redis, "MB:http", lease_seconds=10)),
+    )
+    redis.close()
+
+
+@pytest.mark.parametrize("fault", ["killed", "frozen"])
+def test_without_it_calls_end_as_their_policies_say_and_with_it_as_before(
+    server: EmbeddedRedis, one: HttpClient, fault: str
+) -> None:
+    with hostile(answers()) as upstream:
+        closed, local = upstream.url, upstream.url.replace("127.0.0.1", "localhost")
+        assert isinstance(one.get(closed, caching=CACHING), Answer)
+        pid = server.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL if fault == "killed" else signal.SIGSTOP)
+        began = time.monotonic()
+        assert isinstance(one.get(local, caching=CACHING), Answer)
+        assert kind(one.get(closed, caching=CACHING)) is Kind.LIMITED
+        assert time.monotonic() - began < 3
+        if fault == "killed":
+            server.start()
+        else:
+            os.kill(pid, signal.SIGCONT)
+        wait_for(lambda: isinstance(one.get(closed, caching=CACHING), Answer))
+
+
+def test_a_full_one_gives_turns_and_keeps_nothing(server: EmbeddedRedis, one: HttpClient) -> None:
+    redis = open_client(server.url(), Breaker("redis test"))
+    redis.config_set("maxmemory-policy", "noeviction")
+    redis.config_set("maxmemory", "1")
+    with hostile(answers()) as upstream:
+        for _ in range(2):
+            assert isinstance(one.get(upstream.url, caching=Caching(fresh=60)), Answer)
+        assert len(upstream.requests) == 2
+    redis.close()

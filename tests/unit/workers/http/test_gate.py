@@ -1,0 +1,145 @@
+"""Waiting for one's turn."""
+
+# ruff: noqa: ARG002 (doubles have the signatures of what they stand for)
+
+import threading
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from tests.waiting import wait_for
+from workers.http.buckets import BucketsUnavailableError
+from workers.http.core import CallError, Kind
+from workers.http.gate import Gate
+from workers.http.policies import Policy
+
+
+class Scripted:
+    """Buckets that answer what they are told to; `asked` counts."""
+
+    def __init__(self, *waits: float | Exception) -> None:
+        self.waits = list(waits)
+        self.asked = 0
+        self.given_back: list[float] = []
+
+    def take(self, bucket: str, policy: Policy, lease: str, seconds: float) -> float:
+        self.asked += 1
+        wait = self.waits.pop(0) if len(self.waits) > 1 else self.waits[0]
+        if isinstance(wait, Exception):
+            raise wait
+        return wait
+
+    def give_back(self, bucket: str, policy: Policy, lease: str, *, hold: float = 0) -> None:
+        self.given_back.append(hold)
+
+
+class Counted:
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[str, str]] = Counter()
+
+    def count(self, name: str, value: float = 1, **labels: str) -> None:
+        self.counts[name, labels.get("rule", "")] += int(value)
+
+    def gauge(self, name: str, value: float, **labels: str) -> None: ...
+
+    def observe(self, name: str, value: float, **labels: str) -> None: ...
+
+
+class Time:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def gate(buckets: Any, time: Time, telemetry: Counted | None = None) -> Gate:
+    return Gate(buckets, clock=time, sleep=time.sleep, telemetry=telemetry)
+
+
+AWAY = BucketsUnavailableError("away")
+
+
+def test_a_turn_is_waited_for_and_given_back_with_what_the_server_asked_for() -> None:
+    time, buckets = Time(), Scripted(0.5, 0.25, 0)
+    with gate(buckets, time).turn("b", Policy("p"), until=10) as turn:
+        assert time.now == 0.75
+        turn.hold = 7
+    assert buckets.given_back == [7]
+
+
+def test_a_turn_is_given_back_whatever_happens_in_it() -> None:
+    buckets = Scripted(0)
+    with pytest.raises(ZeroDivisionError), gate(buckets, Time()).turn("b", Policy("p"), until=10):
+        raise ZeroDivisionError
+    assert buckets.given_back == [0]
+
+
+def test_a_turn_that_is_too_late_is_told_at_once() -> None:
+    time = Time()
+    with pytest.raises(CallError) as caught, gate(Scripted(30), time).turn("b", Policy("p"), until=10):
+        raise AssertionError
+    assert (caught.value.kind, caught.value.retry_after, time.now) == (Kind.LIMITED, 30, 0)
+
+
+def test_without_redis_a_closed_policy_asks_nothing() -> None:
+    counted = Counted()
+    policy = Policy("wikipedia", without_redis="closed")
+    turn = gate(Scripted(AWAY), Time(), counted).turn("b", policy, until=10)
+    with pytest.raises(CallError, match="REDIS_LIMITS_URL") as caught, turn:
+        raise AssertionError
+    assert caught.value.kind is Kind.LIMITED
+    assert counted.counts["mbevents_http_turns_without_redis_total", "closed"] == 1
+
+
+def test_without_redis_a_local_policy_counts_for_itself_and_at_the_same_rate() -> None:
+    time, counted, policy = Time(), Counted(), Policy("p", rate=2, burst=1)
+    turns = gate(Scripted(AWAY), time, counted)
+    for _ in range(4):
+        with turns.turn("b", policy, until=100):
+            pass
+    assert time.now == 1.5
+    assert counted.counts["mbevents_http_turns_without_redis_total", "local"] >= 4
+
+
+def test_a_redis_that_goes_away_meanwhile_loses_no_answer() -> None:
+    buckets = Scripted(0)
+
+    def give_back(*_: object, **__: object) -> None:
+        raise AWAY
+
+    buckets.give_back = give_back  # type: ignore[method-assign]
+    with gate(buckets, Time()).turn("b", Policy("p"), until=10):
+        pass
+
+
+def test_of_a_process_only_the_first_in_line_asks() -> None:
+    go = threading.Event()
+
+    class Slow(Scripted):
+        def take(self, bucket: str, policy: Policy, lease: str, seconds: float) -> float:
+            self.asked += 1
+            go.wait(10)
+            return 0
+
+    buckets = Slow(0)
+    turns = Gate(buckets)
+    done: list[int] = []
+
+    def call(n: int) -> None:
+        with turns.turn("b", Policy("p"), until=float("1e9")):
+            done.append(n)
+
+    threads = [threading.Thread(target=call, args=(n,)) for n in range(5)]
+    for each in threads:
+        each.start()
+    wait_for(lambda: buckets.asked == 1)
+    assert buckets.asked == 1
+    go.set()
+    for each in threads:
+        each.join(10)
+    assert sorted(done) == list(range(5))

@@ -1,0 +1,103 @@
+"""Waiting for one's turn to ask a host."""
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from weakref import WeakValueDictionary
+
+import structlog
+
+from events.telemetry import NoTelemetry, Telemetry
+
+from .buckets import Buckets, BucketsUnavailableError, LocalBuckets
+from .core import CallError, Kind
+from .policies import Policy
+
+log = structlog.get_logger(__name__)
+
+# Seconds by which a lease outlives its call: the answer may be on its way to us when it is given up.
+_GRACE = 5.0
+
+
+class Turn:
+    """The right to ask once. `hold`: seconds in which nobody is to ask that host again."""
+
+    hold: float = 0.0
+
+
+class _Queue:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+class Gate:
+    """Turns by the buckets that all processes share; while those are away, as each policy says."""
+
+    def __init__(
+        self,
+        shared: Buckets,
+        *,
+        telemetry: Telemetry | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._shared = shared
+        self._local = LocalBuckets(clock)
+        self._telemetry = telemetry or NoTelemetry()
+        self._clock = clock
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._queues: WeakValueDictionary[str, _Queue] = WeakValueDictionary()
+
+    @contextmanager
+    def turn(self, bucket: str, policy: Policy, until: float) -> Iterator[Turn]:
+        """A turn before `until` (by the clock). Raises CallError as soon as it is certain that there will be none."""
+        began, lease, turn = self._clock(), secrets.token_hex(8), Turn()
+        buckets = self._wait(bucket, policy, lease, until)
+        self._telemetry.observe("mbevents_http_wait_seconds", self._clock() - began, host=policy.name)
+        try:
+            yield turn
+        finally:
+            try:
+                buckets.give_back(bucket, policy, lease, hold=turn.hold)
+            except BucketsUnavailableError:
+                # Its lease ends by itself.
+                log.debug("http_turn_not_given_back", host=policy.name)
+
+    def _wait(self, bucket: str, policy: Policy, lease: str, until: float) -> Buckets:
+        # Of a process only the first in line asks, or hundreds of threads would ask Redis again and again.
+        with self._lock:
+            queue = self._queues.setdefault(bucket, _Queue())
+        if not queue.lock.acquire(timeout=max(0.0, until - self._clock())):
+            raise CallError(Kind.LIMITED, f"There was no turn to ask {policy.name} in time: too many want to.")
+        try:
+            while True:
+                left = until - self._clock()
+                buckets, wait = self._take(bucket, policy, lease, left + _GRACE)
+                if wait <= 0:
+                    return buckets
+                if wait >= left:
+                    raise CallError(
+                        Kind.LIMITED,
+                        f"The next turn to ask {policy.name} is in {wait:.1f} s, which is too late for this call.",
+                        retry_after=wait,
+                    )
+                self._sleep(wait)
+        finally:
+            queue.lock.release()
+
+    def _take(self, bucket: str, policy: Policy, lease: str, seconds: float) -> tuple[Buckets, float]:
+        try:
+            return self._shared, self._shared.take(bucket, policy, lease, seconds)
+        except BucketsUnavailableError:
+            rule = policy.without_redis
+            self._telemetry.count("mbevents_http_turns_without_redis_total", host=policy.name, rule=rule)
+            if rule == "closed":
+                raise CallError(
+                    Kind.LIMITED,
+                    f"{policy.name} is not asked while the Redis of the limits does not answer: nobody knows how often "
+                    "others ask. Check REDIS_LIMITS_URL.",
+                ) from None
+            return self._local, self._local.take(bucket, policy, lease, seconds)
