@@ -127,6 +127,9 @@ class Settings(BaseSettings):
         default=60, gt=0, le=3600, description="Seconds that a call may take with all its tries and waits."
     )
     http_body_mb: int = Field(default=16, ge=1, le=1024, description="Largest answer taken, unpacked.")
+    user_urls: Literal["https", "any"] = Field(
+        default="https", description="Which URLs that users give are called: https, or any (http too)."
+    )
     wikimedia_rate: float = Field(
         default=1.0,
         gt=0,

@@ -10,6 +10,7 @@ from events.log import service as event_log
 from ops.wiring.accounts import Accounts
 from ops.wiring.caches import Caches
 from ops.wiring.limits import Limits
+from ops.wiring.outside import Outside
 from ops.wiring.replication import Replication
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from producers.schedule.service import Scheduler
 
 
-class Working(Accounts, Caches, Limits, Replication):
+class Working(Accounts, Caches, Limits, Outside, Replication):
     """What does work: so it knows everybody's actors."""
 
     @cached_property

@@ -1,0 +1,67 @@
+"""The clients for everything outside."""
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from ops.settings import RedisRole
+from ops.wiring.servers import Servers
+
+if TYPE_CHECKING:
+    from workers.http.service import Guard, HttpClient
+
+
+class Outside(Servers):
+    """What asks other people's servers."""
+
+    @cached_property
+    def http(self) -> "HttpClient":
+        """For services that we know: polite to each, with answers kept where a caller wants it."""
+        return self._http_client(None)
+
+    @cached_property
+    def guarded_http(self) -> "HttpClient":
+        """For URLs that users give."""
+        from workers.http.service import Guard
+
+        return self._http_client(Guard(allow_http=self.settings.user_urls == "any"))
+
+    def _http_client(self, guarded: "Guard | None") -> "HttpClient":
+        from functools import lru_cache
+
+        from events.breaker import Breaker
+        from ops.version import version
+        from workers.http import core
+        from workers.http.adapters import Wire
+        from workers.http.answers import Answers
+        from workers.http.buckets import RedisBuckets
+        from workers.http.gate import Gate
+        from workers.http.guard import is_public
+        from workers.http.policies import standard
+        from workers.http.service import HttpClient
+        from workers.leased.adapters import RedisLeased
+
+        found, namespace = self.settings, self.settings.redis_namespace
+        wire = Wire(
+            core.agent(version(), found.operator_contact),
+            timeout=found.http_timeout_seconds,
+            most_bytes=found.http_body_mb << 20,
+            allowed=None if guarded is None else is_public,
+        )
+        # Longer than any load, or what a slow one gets would not be kept.
+        leased = RedisLeased(
+            self.client(RedisRole.SEARCH), f"{namespace}:http", lease_seconds=found.http_deadline_seconds + 5
+        )
+        client = HttpClient(
+            wire,
+            Gate(RedisBuckets(self.client(RedisRole.LIMITS), namespace=namespace), telemetry=self.telemetry),
+            standard(found.wikimedia_rate),
+            # Hosts come and go: those that were not asked for long are forgotten.
+            lru_cache(maxsize=1024)(lambda name: Breaker(f"http {name}", failures=6, open_seconds=30)),
+            answers=None if guarded is not None else Answers(leased, telemetry=self.telemetry),
+            contact=found.operator_contact,
+            deadline=found.http_deadline_seconds,
+            guarded=guarded,
+            telemetry=self.telemetry,
+        )
+        self._closing.callback(client.close)
+        return client
