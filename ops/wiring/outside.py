@@ -48,7 +48,7 @@ class Outside(Servers):
             allowed=None if guarded is None else is_public,
         )
         # Longer than any load, or what a slow one gets would not be kept.
-        leased = RedisLeased(
+        leased = RedisLeased.of(
             self.client(RedisRole.SEARCH), f"{namespace}:http", lease_seconds=found.http_deadline_seconds + 5
         )
         client = HttpClient(
