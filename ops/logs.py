@@ -18,6 +18,8 @@ from ops.private import scrubbed_value
 EventDict = MutableMapping[str, Any]
 # Theirs are told in full from WARNING on; below, they describe each message or request.
 _FOREIGN = ("dramatiq", "pika", "uvicorn", "asyncio", "psycopg.pool", "httpx", "httpcore")
+# Below that, these write out headers: tokens and cookies, also those that we send.
+_TELL_TOO_MUCH = ("httpcore", "hpack", "h2")
 # They say again at every try that a server is away, several times a second.
 REPEAT_SECONDS = 30.0
 
@@ -62,6 +64,8 @@ def configure(
         logger.handlers[:] = []
         logger.propagate = True
         logger.setLevel(level if level == "DEBUG" else max(logging.WARNING, logging.getLevelName(level)))
+    for name in _TELL_TOO_MUCH:
+        logging.getLogger(name).setLevel(max(logging.INFO, logging.getLevelName(level)))
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

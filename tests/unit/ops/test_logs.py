@@ -95,6 +95,17 @@ def test_what_is_only_a_warning_to_us_is_not_told_above_that_level() -> None:
     assert lines(stream) == []
 
 
+def test_headers_of_http_are_in_no_line_whatever_the_level() -> None:
+    from hpack import Encoder
+
+    stream = io.StringIO()
+    logs.configure(form="json", stream=stream, level="DEBUG")
+    Encoder().encode([("authorization", "s3cret")])
+    for name in ("httpcore.http11", "hpack.hpack", "h2.connection"):
+        logging.getLogger(name).debug("receive_response_headers.complete %r", [(b"set-cookie", b"s3cret")])
+    assert lines(stream) == []
+
+
 def test_warnings_are_lines_too() -> None:
     stream = io.StringIO()
     with warnings.catch_warnings():
