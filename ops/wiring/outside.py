@@ -7,6 +7,7 @@ from ops.settings import RedisRole
 from ops.wiring.servers import Servers
 
 if TYPE_CHECKING:
+    from events.breaker import Breaker
     from workers.http.service import Guard, HttpClient
 
 
@@ -28,7 +29,6 @@ class Outside(Servers):
     def _http_client(self, guarded: "Guard | None") -> "HttpClient":
         from functools import lru_cache
 
-        from events.breaker import Breaker
         from ops.version import version
         from workers.http import core
         from workers.http.adapters import Wire
@@ -56,7 +56,7 @@ class Outside(Servers):
             Gate(RedisBuckets(self.client(RedisRole.LIMITS), namespace=namespace), telemetry=self.telemetry),
             standard(found.wikimedia_rate),
             # Hosts come and go: those that were not asked for long are forgotten.
-            lru_cache(maxsize=1024)(lambda name: Breaker(f"http {name}", failures=6, open_seconds=30)),
+            lru_cache(maxsize=1024)(self._http_breaker),
             answers=None if guarded is not None else Answers(leased, telemetry=self.telemetry),
             contact=found.operator_contact,
             deadline=found.http_deadline_seconds,
@@ -65,3 +65,10 @@ class Outside(Servers):
         )
         self._closing.callback(client.close)
         return client
+
+    def _http_breaker(self, bucket: str) -> "Breaker":
+        from events.breaker import Breaker
+
+        # Circuits of hosts that no policy names are nobody's metric: there may be any number of them.
+        on_change = None if ":" in bucket else self._note_circuit
+        return Breaker(f"http {bucket}", failures=6, open_seconds=30, on_change=on_change)

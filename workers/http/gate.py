@@ -84,7 +84,8 @@ class Gate:
                         f"The next turn to ask {policy.name} is in {wait:.1f} s, which is too late for this call.",
                         retry_after=wait,
                     )
-                self._sleep(wait)
+                # In short pieces: a thread that is asked to end hears it between them.
+                self._sleep(min(wait, 1.0))
         finally:
             queue.lock.release()
 
