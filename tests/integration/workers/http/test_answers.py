@@ -127,7 +127,7 @@ def test_who_has_less_time_than_the_one_who_asks_does_not_wait_longer(process: P
 def test_who_has_more_time_than_the_one_who_asked_asks_again(process: Process) -> None:
     one = process(deadline=5, timeout=5)
     with hostile(is_silent, answers(b"at last")) as server:
-        hasty = threading.Thread(target=lambda: one.get(server.url, caching=MINUTE, deadline=0.2))
+        hasty = threading.Thread(target=lambda: one.get(server.url, caching=MINUTE, deadline=0.5))
         hasty.start()
         wait_for(lambda: server.requests)
         assert got(one.get(server.url, caching=MINUTE)).body == b"at last"

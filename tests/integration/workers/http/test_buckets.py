@@ -29,24 +29,24 @@ def given(request: pytest.FixtureRequest) -> Iterator[Given]:
 
 
 def test_a_full_bucket_gives_its_burst_and_then_a_token_an_interval(given: Given) -> None:
-    buckets, policy = given(), Policy("p", rate=5, burst=2, concurrency=9)
+    buckets, policy = given(), Policy("p", rate=2, burst=2, concurrency=9)
     assert [buckets.take("b", policy, lease, 10) for lease in "ab"] == [0, 0]
     # Both may be on their way still: the server might see them at any moment.
     assert buckets.take("b", policy, "c", 10) == landing(policy)
     buckets.give_back("b", policy, "a")
     buckets.give_back("b", policy, "b")
     wait = buckets.take("b", policy, "c", 10)
-    assert 0.1 < wait < 0.201
+    assert 0 < wait < 0.501
     time.sleep(wait)
     assert buckets.take("b", policy, "c", 10) == 0
 
 
 def test_a_token_comes_back_from_the_end_of_its_call_on(given: Given) -> None:
-    buckets, policy = given(), Policy("p", rate=4, burst=1, concurrency=9)
+    buckets, policy = given(), Policy("p", rate=2, burst=1, concurrency=9)
     assert buckets.take("b", policy, "a", 10) == 0
     time.sleep(0.3)
     buckets.give_back("b", policy, "a")
-    assert 0.15 < buckets.take("b", policy, "b", 10) < 0.251
+    assert 0.25 < buckets.take("b", policy, "b", 10) < 0.501
 
 
 def test_no_more_are_in_flight_than_there_are_places(given: Given) -> None:
@@ -62,12 +62,12 @@ def test_buckets_of_other_hosts_are_others(given: Given) -> None:
 
 
 def test_the_lease_of_a_process_that_died_ends_and_its_token_was_spent(given: Given) -> None:
-    buckets, policy = given(), Policy("p", rate=5, burst=1)
-    assert buckets.take("b", policy, "dead", 0.05) == 0
+    buckets, policy = given(), Policy("p", rate=2, burst=1)
+    assert buckets.take("b", policy, "dead", 0.3) == 0
     assert buckets.take("b", policy, "b", 10) == landing(policy)
-    time.sleep(0.06)
+    time.sleep(0.31)
     wait = buckets.take("b", policy, "b", 10)
-    assert 0.1 < wait < 0.201
+    assert 0 < wait < 0.501
     time.sleep(wait)
     assert buckets.take("b", policy, "b", 10) == 0
 
@@ -75,12 +75,12 @@ def test_the_lease_of_a_process_that_died_ends_and_its_token_was_spent(given: Gi
 def test_what_one_was_asked_to_wait_all_wait(given: Given) -> None:
     one, another, policy = given(), given(), Policy("p", concurrency=9)
     assert one.take("b", policy, "a", 10) == 0
-    one.give_back("b", policy, "a", hold=0.2)
-    assert 0.1 < another.take("b", policy, "b", 10) < 0.201
+    one.give_back("b", policy, "a", hold=0.5)
+    assert 0 < another.take("b", policy, "b", 10) < 0.501
     # A shorter one does not take it back.
     one.give_back("b", policy, "a", hold=0.01)
-    assert 0.1 < another.take("b", policy, "b", 10) < 0.201
-    time.sleep(0.2)
+    assert 0 < another.take("b", policy, "b", 10) < 0.501
+    time.sleep(0.5)
     assert another.take("b", policy, "b", 10) == 0
 
 

@@ -43,7 +43,7 @@ def server(tmp_path: Path) -> Iterator[EmbeddedRedis]:
 
 @pytest.fixture
 def one(server: EmbeddedRedis, client: Make) -> Iterator[HttpClient]:
-    redis = open_client(server.url(), Breaker("redis test", open_seconds=0.3), seconds=0.2)
+    redis = open_client(server.url(), Breaker("redis test", open_seconds=0.3), seconds=0.5)
     yield client(
         policies=POLICIES,
         buckets=RedisBuckets(redis, namespace="MB"),
@@ -65,7 +65,7 @@ def test_without_it_calls_end_as_their_policies_say_and_with_it_as_before(
         began = time.monotonic()
         assert isinstance(one.get(local, caching=CACHING), Answer)
         assert kind(one.get(closed, caching=CACHING)) is Kind.LIMITED
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 5
         if fault == "killed":
             server.start()
         else:
