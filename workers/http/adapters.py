@@ -10,6 +10,7 @@ from typing import Any
 
 import httpcore
 import httpx
+from h2.events import ConnectionTerminated, StreamReset
 
 from .body import Body
 from .core import CallError, Kind, Reply, Request, is_idempotent, port_of
@@ -124,9 +125,10 @@ class Wire:
             raise
         except Exception as error:
             # httpcore's, h11's and h2's, of which some come out as they are: what a server sends must surprise nobody.
-            if line.network.ended and begun:
+            ended = line.network.ended or _is_goodbye(error)
+            if ended and begun:
                 raise CallError(Kind.TRUNCATED, "The connection ended before the answer did.") from error
-            if line.network.ended:
+            if ended:
                 raise CallError(Kind.CONNECTION, "The server closed the connection without an answer.") from error
             raise CallError(
                 Kind.PROTOCOL, f"What came is not HTTP ({type(error).__name__}: {error!s:.100})."
@@ -189,6 +191,12 @@ class Wire:
 
 def _origin(url: httpx.URL) -> Origin:
     return url.scheme, url.raw_host.decode("ascii"), port_of(url)
+
+
+def _is_goodbye(error: Exception) -> bool:
+    """Over HTTP/2 a server says that it ends the connection, or one request, and why."""
+    said = (ConnectionTerminated, StreamReset)
+    return isinstance(error, httpcore.ConnectionNotAvailable) or any(isinstance(each, said) for each in error.args)
 
 
 def _headers(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:

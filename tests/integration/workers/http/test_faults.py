@@ -121,6 +121,23 @@ def test_a_lookup_that_hangs_does_not_outlive_the_deadline(client: Make, monkeyp
     ended.set()
 
 
+def test_another_address_is_tried_where_one_does_not_answer(client: Make) -> None:
+    def resolve(_host: str, _port: int, _seconds: float) -> list[str]:
+        # Nobody listens on the first two.
+        return ["127.0.0.2", "::1", "127.0.0.1"]
+
+    with hostile(answers()) as server:
+        assert isinstance(client(resolve=resolve).get(f"http://many.example:{server.port}/"), Answer)
+
+
+def test_a_server_that_takes_nothing_is_given_up(client: Make) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        began = time.monotonic()
+        outcome = client(deadline=0.4).post(f"http://127.0.0.1:{deaf.getsockname()[1]}/", bytes(32 << 20))
+        assert kind(outcome) is Kind.DEADLINE
+        assert time.monotonic() - began < 3
+
+
 @pytest.mark.parametrize("status", ["429 Slow Down", "502 Bad Gateway", "503 Busy", "504 Late"])
 def test_what_may_pass_is_tried_three_times(client: Make, status: str) -> None:
     with hostile(answers(status=status), answers(status=status), answers(b"at last")) as server:

@@ -73,7 +73,9 @@ def trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
     return server_side(path, "h2")
 
 
-def speaks_h2(*, body: bytes = b"", length: int | None = None, ends: bool = True, resets: bool = False) -> Script:
+def speaks_h2(
+    *, body: bytes = b"", length: int | None = None, ends: bool = True, resets: bool = False, leaves: bool = False
+) -> Script:
     """Answers each request with its path, or `body`."""
 
     def script(connection: socket.socket) -> object:
@@ -84,6 +86,10 @@ def speaks_h2(*, body: bytes = b"", length: int | None = None, ends: bool = True
         got = KEEPS_AFTER
         while got:
             for event in state.receive_data(got):
+                if isinstance(event, h2.events.RequestReceived) and leaves:
+                    state.close_connection(last_stream_id=0)
+                    connection.sendall(state.data_to_send())
+                    return None
                 if isinstance(event, h2.events.RequestReceived):
                     headers = dict(event.headers)
                     said = body or headers[b":path"]
@@ -111,6 +117,13 @@ def test_http_2_is_spoken_where_it_is_offered(client: Make, trusted: ssl.SSLCont
         assert server.connections == 1
 
 
+def test_a_server_that_goes_away_is_asked_again(client: Make, trusted: ssl.SSLContext) -> None:
+    with hostile(speaks_h2(leaves=True), speaks_h2(), tls=trusted) as server:
+        answer = client().get(f"{server.url}/again")
+        assert isinstance(answer, Answer)
+        assert answer.body == b"/again"
+
+
 def test_threads_never_get_each_others_answers(client: Make, trusted: ssl.SSLContext) -> None:
     with hostile(speaks_h2(), tls=trusted) as server:
         one, wrong = client(deadline=20), []
@@ -135,10 +148,11 @@ def test_threads_never_get_each_others_answers(client: Make, trusted: ssl.SSLCon
         (speaks_h2(body=b"hello", length=3), Kind.PROTOCOL),
         (speaks_h2(body=b"hello", length=50), Kind.PROTOCOL),
         (speaks_h2(body=b"hello", length=50, ends=False), Kind.DEADLINE),
-        (speaks_h2(resets=True), Kind.PROTOCOL),
+        (speaks_h2(resets=True), Kind.TRUNCATED),
+        (speaks_h2(leaves=True), Kind.CONNECTION),
         (lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n") or is_silent(connection), Kind.CONNECTION),
     ],
-    ids=["more than its length", "less than its length", "never ends", "reset", "no HTTP/2, then closed"],
+    ids=["more than its length", "less than its length", "never ends", "reset", "goes away", "no HTTP/2, then closed"],
 )
 def test_what_goes_wrong_over_http_2_is_one_clear_outcome_too(
     client: Make, trusted: ssl.SSLContext, script: Script, wanted: Kind
