@@ -11,6 +11,8 @@ of this process, and never by what a limiter keeps.
     certain           the same measure for ours
     most              the most admissions of any window, by the same times as `violations`
     us_per_decision   wall clock of all processes together over their decisions, in microseconds
+    cpu_us            processor time of these processes and the server over the decisions, which others on the machine
+                      change less
     us_alone          median of one process that is alone with the server, in microseconds
     allowed_per_s     admissions a second; the limit is `limit`
 """
@@ -24,6 +26,8 @@ from collections.abc import Callable
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import psutil
 
 from events.breaker import Breaker
 from events.connections import open_client
@@ -62,8 +66,8 @@ def main() -> None:
         server.start()
         try:
             result: dict[str, Any] = {"processes": PROCESSES, "limit": LIMIT}
-            result |= _measured(server.url(4), _ours, told=True)
-            theirs = _measured(server.url(4), _theirs, told=False)
+            result |= _measured(server, _ours, told=True)
+            theirs = _measured(server, _theirs, told=False)
             report(result | {f"limits_{name}": value for name, value in theirs.items()})
         finally:
             server.stop()
@@ -83,9 +87,12 @@ def violations(counted: list[int], limit: int = LIMIT) -> int:
     return sum(each > limit for each in counted)
 
 
-def _measured(url: str, make: Callable[[str], Ask], *, told: bool) -> dict[str, float]:
+def _measured(server: EmbeddedRedis, make: Callable[[str], Ask], *, told: bool) -> dict[str, float]:
+    url = server.url(4)
     say(f"{PROCESSES} processes for {SECONDS:.0f} s: {'ours' if told else 'the package limits'}.")
-    decisions, seconds, admissions = _hammer(url, make)
+    before = _used(server)
+    decisions, seconds, busy, admissions = _hammer(url, make)
+    busy += _used(server) - before
     certain = counts([(each.before, each.after) for each in admissions])
     judged = counts([(each.at, each.at) for each in admissions]) if told else certain
     return {
@@ -93,13 +100,21 @@ def _measured(url: str, make: Callable[[str], Ask], *, told: bool) -> dict[str, 
         "certain": violations(certain),
         "most": max(judged),
         "us_per_decision": seconds * SECOND_US / decisions,
+        "cpu_us": busy * SECOND_US / decisions,
         "us_alone": _alone(make(url)),
         "decisions": decisions,
         "allowed_per_s": len(admissions) / seconds,
     }
 
 
-def _hammer(url: str, make: Callable[[str], Ask]) -> tuple[int, float, list[Admission]]:
+def _used(server: EmbeddedRedis) -> float:
+    """Seconds of a processor that the server has used."""
+    times = psutil.Process(server.pid).cpu_times()
+    return float(times.user + times.system)
+
+
+def _hammer(url: str, make: Callable[[str], Ask]) -> tuple[int, float, float, list[Admission]]:
+    """How many decisions, in how many seconds, with how many of a processor, and what was let through."""
     spawn = multiprocessing.get_context("spawn")
     start = spawn.Barrier(PROCESSES + 1)
     answers: Any = spawn.Queue()
@@ -113,8 +128,8 @@ def _hammer(url: str, make: Callable[[str], Ask]) -> tuple[int, float, list[Admi
     results = [answers.get(timeout=60) for _ in workers]
     for worker in workers:
         worker.join(10)
-    seconds = max(ended for _, _, ended in results) - began
-    return sum(count for count, _, _ in results), seconds, [each for _, found, _ in results for each in found]
+    decisions, busy, found, ended = zip(*results, strict=True)
+    return sum(decisions), max(ended) - began, sum(busy), [each for some in found for each in some]
 
 
 def _run(url: str, make: Callable[[str], Ask], skew: float, start: Barrier, answers: Any) -> None:
@@ -126,6 +141,7 @@ def _run(url: str, make: Callable[[str], Ask], skew: float, start: Barrier, answ
     decisions = 0
     found: list[tuple[int, int, int]] = []
     start.wait(60)
+    busy = time.process_time()
     ends = time.perf_counter() + SECONDS
     # Those that are ahead first: when they are back, what the others did looks older to them than it is.
     rests = ends - SECONDS + (1.0 if skew > 0.5 else 3.0)
@@ -138,7 +154,7 @@ def _run(url: str, make: Callable[[str], Ask], skew: float, start: Barrier, answ
         decisions += 1
         if at is not None:
             found.append(Admission(before // 1_000, -(-true_time_ns() // 1_000), at))
-    answers.put((decisions, found, time.perf_counter()))
+    answers.put((decisions, time.process_time() - busy, found, time.perf_counter()))
 
 
 def _alone(ask: Ask) -> float:
