@@ -49,8 +49,21 @@ def connect_redis(url: str) -> "redis.Redis":
     options: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "socket_timeout": 5, "max_connections": 1_000}
     if not url.startswith("unix:"):
         options |= {"socket_keepalive": True, "socket_connect_timeout": 3}
-    client: redis.Redis = redis.Redis.from_url(url, **options)
+    client: redis.Redis = _MasterOnly.from_url(url, **options)
     return client
+
+
+class _MasterOnly(redis.Redis):
+    """Leaves a server that refuses to write: it was the master once, and connections to it outlive that."""
+
+    def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
+        try:
+            return super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]
+        except redis.ReadOnlyError:
+            # The next ones look its address up again.
+            connection.disconnect()
+            self.connection_pool.disconnect(inuse_connections=False)
+            raise
 
 
 class RedisQueues(RedisBroker):  # type: ignore[misc]

@@ -1,12 +1,18 @@
-"""The Redis of the queues is full: nothing new comes in, and what is there is worked on until there is room."""
+"""The Redis of the queues is full, or made a replica while connections to it live on."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
+import redis
 from dramatiq.errors import ConnectionClosed
 
-from events.queues.broker import RedisQueues
+from events.log.service import Logged
+from events.queues.broker import RedisQueues, connect_redis
+from producers.bridge.adapters import RedisPublisher
+from producers.bridge.publishing import PublishFailedError
+from tests.chaos.bridge.proxy import Proxy
 from tests.integration.events.queues.support import actor, message, working
 from tests.redis_process import RedisProcess
 from tests.waiting import wait_for
@@ -93,3 +99,57 @@ def test_what_the_dead_held_is_returned_and_the_living_are_not_taken_for_dead(fu
 
 def beat_of(broker: RedisQueues) -> float:
     return broker.client.zscore(broker.keys.heartbeats, broker.broker_id) or 0.0
+
+
+@pytest.fixture
+def moved(start_redis: Callable[..., RedisProcess]) -> Iterator[tuple[str, Callable[[], None]]]:
+    """An address of database 6, and what makes its server a replica of another, to which the address leads then."""
+    old = start_redis()
+    new = start_redis(master=old)
+    proxy = Proxy(str(old.socket))
+
+    def move() -> None:
+        for server, master in ((new, ("NO", "ONE")), (old, ("127.0.0.1", str(new.port)))):
+            with redis.Redis.from_url(server.url()) as admin:
+                admin.replicaof(*master)
+        proxy.lead_to(str(new.socket))
+
+    yield f"redis://127.0.0.1:{proxy.port}/6", move
+    proxy.close()
+
+
+def test_workers_leave_a_master_that_became_a_replica(moved: tuple[str, Callable[[], None]]) -> None:
+    url, move = moved
+    broker, seen = RedisQueues(url), list[int]()
+    actor(broker, "work", "q", noting(seen))
+    with working(broker):
+        broker.enqueue_many([message("q", "work", n=0)])
+        wait_for(lambda: seen == [0])
+        move()
+        wait_for(lambda: accepted(broker, 1))
+        wait_for(lambda: seen == [0, 1])
+    broker.close()
+
+
+def accepted(broker: RedisQueues, n: int) -> bool:
+    with suppress(ConnectionClosed):
+        return broker.enqueue_many([message("q", "work", n=n)]) == 1
+    return False
+
+
+def test_what_is_published_is_not_left_at_a_master_that_became_a_replica(moved: tuple[str, Callable[[], None]]) -> None:
+    url, move = moved
+    broker, channels = RedisQueues(url), connect_redis(url)
+    publisher = RedisPublisher(channels, broker, "MB")
+    event = Logged(1, "edit.opened", b"{}")
+    publisher.publish([event], [])
+    move()
+    with pytest.raises(PublishFailedError, match="read only"):
+        publisher.publish([event], [])
+    with redis.Redis.from_url(url) as client, client.pubsub() as listener:
+        listener.subscribe("MB:events:edit.opened")
+        wait_for(lambda: listener.get_message(timeout=0.1))
+        publisher.publish([event], [])
+        wait_for(lambda: (listener.get_message(timeout=0.1) or {}).get("data") == b"{}")
+    channels.close()
+    broker.close()
