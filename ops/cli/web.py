@@ -8,10 +8,10 @@ def register(app: typer.Typer) -> None:
 
 
 def web() -> None:
-    """Serve the feed of packets, metrics and health over HTTP.
+    """Serve the feed of packets, entities, metrics and health over HTTP.
 
-    On WEB_LISTEN: /api/musicbrainz (packets, for those with a token), /metrics (of the whole system), /healthz (alive),
-    /readyz (what it depends on answers) and /session (who is signed in).
+    On WEB_LISTEN: /api/musicbrainz (packets, for those with a token), /entity (what the database has, cached), /session
+    (who is signed in), /metrics (of the whole system), /healthz (alive) and /readyz (what it depends on answers).
     """
     from ops.cli.common import load_settings, say_news, told
     from ops.service import running

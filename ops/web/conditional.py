@@ -27,11 +27,16 @@ def http_date(moment: datetime) -> str:
 
 def is_unchanged(headers: Mapping[str, str], etag: str, modified: datetime) -> bool:
     """Whether the client has it already: 304."""
-    given = headers.get("if-none-match")
-    if given is not None:
-        return given.strip() == "*" or f'"{etag}"' in {each.strip().removeprefix("W/") for each in given.split(",")}
+    if "if-none-match" in headers:
+        return is_known(headers, etag)
     since = _date(headers.get("if-modified-since"))
     return since is not None and modified.replace(microsecond=0) <= since
+
+
+def is_known(headers: Mapping[str, str], etag: str) -> bool:
+    """The same by If-None-Match alone, for what has no time of modification."""
+    given = headers.get("if-none-match", "")
+    return given.strip() == "*" or f'"{etag}"' in {each.strip().removeprefix("W/") for each in given.split(",")}
 
 
 def wanted_part(headers: Mapping[str, str], size: int, etag: str, modified: datetime) -> Part | None:

@@ -1,12 +1,19 @@
 """The caches, and what makes them forget."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import psycopg
+
+from events.errors import UnreachableError
 from ops.settings import RedisRole
-from ops.wiring.servers import Servers
+from ops.wiring.servers import Connection, Servers
 
 if TYPE_CHECKING:
+    from events.breaker import Breaker
+    from workers.caches.search.service import Searches
     from workers.caches.service import EntityCache, Invalidator, Load
     from workers.leased.adapters import RedisLeased
     from workers.leased.service import ReadThrough
@@ -47,6 +54,13 @@ class Caches(Servers):
         return ReadThrough(self.leased(RedisRole.SEARCH), "search", times, telemetry=self.telemetry)
 
     @cached_property
+    def searches(self) -> "Searches":
+        from workers.caches.search.adapters import PostgresNames
+        from workers.caches.search.service import Searches
+
+        return Searches(self.search_cache, PostgresNames(self.reading))
+
+    @cached_property
     def invalidator(self) -> "Invalidator":
         from workers.caches.adapters import PostgresDependants, RedisAnnouncements, RedisMusicBrainz
         from workers.caches.service import Invalidator
@@ -72,4 +86,31 @@ class Caches(Servers):
         """Reads an entity from the database, as `EntityCache.get_or_load` wants it."""
         from workers.caches.adapters import PostgresEntities
 
-        return PostgresEntities(self.connect).load
+        return PostgresEntities(self.reading).load
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """As `connect`, for who answers readers: a database that is away is not waited for again and again.
+
+        Raises UnreachableError, psycopg.OperationalError.
+        """
+        if not self._database_circuit.allow():
+            raise UnreachableError("The database did not answer a moment ago.")
+        try:
+            with self.connect() as connection:
+                yield connection
+        except psycopg.OperationalError as error:
+            # With a code it answered, unless it said that it goes away.
+            if error.sqlstate is None or error.sqlstate.startswith(("08", "57P")):
+                self._database_circuit.failed()
+            else:
+                self._database_circuit.succeeded()
+            raise
+        else:
+            self._database_circuit.succeeded()
+
+    @cached_property
+    def _database_circuit(self) -> "Breaker":
+        from events.breaker import Breaker
+
+        return Breaker("database", on_change=self._note_circuit)

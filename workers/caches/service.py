@@ -97,15 +97,19 @@ class EntityCache:
 
         On a miss one caller loads and stores, others wait for it. Errors of `load` are the caller's.
         """
-        key = entity_key(entity_type, mbid)
+        asked = mbid
         for _ in range(_MOST_REDIRECTS):
-            body = self._cache.get_or_load(key.name, partial(_loaded, load, key), kind=entity_type)
-            known = decode(body)
+            known = self.known(entity_type, asked, load)
             if not isinstance(known, Redirect):
                 return known
-            key = EntityKey(entity_type, known.mbid)
+            asked = known.mbid
         log.warning("redirects_without_end", entity_type=entity_type, mbid=mbid)
         return None
+
+    def known(self, entity_type: str, mbid: str, load: Load) -> Known:
+        """As `get_or_load`, of this very MBID: an old one is told as the Redirect that it is."""
+        key = entity_key(entity_type, mbid)
+        return decode(self._cache.get_or_load(key.name, partial(_loaded, load, key), kind=entity_type))
 
     def invalidate(self, keys: Iterable[EntityKey]) -> int:
         """Forget these; how many were there. Raises StoreUnavailableError when that is not certain."""
@@ -113,7 +117,7 @@ class EntityCache:
 
     def invalidate_types(self, entity_types: Iterable[str]) -> None:
         """Forget every entry of these types, in one step whatever their number."""
-        self._cache.forget(tags=[tags.every(_known_type(each)) for each in entity_types])
+        self._cache.forget(tags=[tags.every(known_type(each)) for each in entity_types])
 
 
 def _loaded(load: Load, key: EntityKey) -> Loaded:
@@ -217,10 +221,11 @@ def entity_key(entity_type: str, mbid: str) -> EntityKey:
     lower = mbid.strip().lower()
     if not is_mbid(lower):
         raise UsageError(f"{mbid!r:.60} is no MBID; one looks like 95e9aba6-f85c-48a0-9ec9-395d4f0e3875.")
-    return EntityKey(_known_type(entity_type), lower)
+    return EntityKey(known_type(entity_type), lower)
 
 
-def _known_type(entity_type: str) -> str:
+def known_type(entity_type: str) -> str:
+    """The type itself. Raises UsageError."""
     if entity_type not in ENTITY_TYPES:
         raise UsageError(f"{entity_type!r:.60} is no entity type; they are: {', '.join(ENTITY_TYPES)}.")
     return entity_type

@@ -1,0 +1,53 @@
+"""What is asked and answered by a search for a name."""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from events.errors import UsageError
+
+# PostgreSQL's indexes of names take no longer ones, so nothing is called so.
+LONGEST_BYTES = 2_700
+# Of a name that more have, these are the first.
+MOST = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """An entity that has the name. `matched`: `name`, or `alias` if only one of its aliases is it; `artist_credit` is
+    None where its type has none."""
+
+    mbid: str
+    name: str
+    comment: str
+    artist_credit: str | None
+    matched: str
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The first of those that have a name. `complete`: there are no more."""
+
+    found: Sequence[Named]
+    complete: bool
+
+
+def normalised(entity_type: str, name: str) -> str:
+    """The name as it is looked for, the same for all that find the same. Raises UsageError.
+
+    Case matters in URLs. Letters beyond ASCII keep theirs too: PostgreSQL folds some of them otherwise than Python.
+    """
+    text = " ".join(unicodedata.normalize("NFC", name).split())
+    if not text:
+        raise UsageError("A search needs a name.")
+    if "\0" in text or any("\ud800" <= each <= "\udfff" for each in text):
+        raise UsageError("A name is UTF-8 without NUL.")
+    if len(text.encode()) > LONGEST_BYTES:
+        raise UsageError(f"No name has more than {LONGEST_BYTES:,} bytes.")
+    return text.lower() if text.isascii() and entity_type != "url" else text
+
+
+def key(entity_type: str, name: str) -> str:
+    """Of a normalised name in the cache."""
+    return f"name:{entity_type}:{blake2b(name.encode(), digest_size=16).hexdigest()}"
