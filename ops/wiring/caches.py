@@ -29,9 +29,12 @@ class Caches(Servers):
         from workers.leased.adapters import RedisLeased
 
         if role not in self._leased:
-            prefix = f"{self.settings.redis_namespace}:{_PREFIXES[role]}"
-            self._leased[role] = RedisLeased.of(self.client(role), prefix)
+            self._leased[role] = RedisLeased.of(self.client(role), self.prefix(role))
         return self._leased[role]
+
+    def prefix(self, role: RedisRole) -> str:
+        """Of the keys of a cache."""
+        return f"{self.settings.redis_namespace}:{_PREFIXES[role]}"
 
     @cached_property
     def _leased(self) -> "dict[RedisRole, RedisLeased]":

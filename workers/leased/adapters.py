@@ -15,7 +15,7 @@ import redis
 from events.connections import Greeted, greet
 
 from . import core
-from .core import Found, Lease, Loaded
+from .core import Found, Inspected, Lease, Loaded, Tag
 from .service import StoreUnavailableError, Taken
 
 # Names of one script: bounds how long everybody else waits.
@@ -45,6 +45,7 @@ class RedisLeased:
         self._begin = package.joinpath("begin.lua").read_bytes()
         self._read = client.register_script(live + package.joinpath("read.lua").read_bytes())
         self._lease = client.register_script(live + package.joinpath("lease.lua").read_bytes())
+        self._inspect = client.register_script(package.joinpath("inspect.lua").read_bytes())
         self._store = client.register_script(package.joinpath("store.lua").read_bytes())
         self._forget = client.register_script(package.joinpath("forget.lua").read_bytes())
 
@@ -83,7 +84,7 @@ class RedisLeased:
 
     def store(self, name: str, lease: Lease, loaded: Loaded, *, seconds: float, cost: float) -> bool:
         ms = max(1, int((seconds + loaded.stale_seconds) * 1000))
-        entry = core.encode(lease, loaded, cost=cost)
+        entry = core.encode(lease, loaded, seconds=seconds, cost=cost)
         with told():
             return bool(
                 self._store(
@@ -103,6 +104,23 @@ class RedisLeased:
                 keys = [key for name in chunk for key in (self.entry(name), self.lease_of(name))]
                 were_there += self._forget(keys=[self._clock, *keys], args=[self._tags, TAG_SECONDS * 1000, *some])
         return were_there
+
+    def inspect(self, name: str) -> Inspected:
+        """What there is of a name, for people; changes nothing."""
+        with told():
+            (epoch, number, server), raw, left, lease_left, numbers = self._inspect(
+                keys=self._keys(name), args=[self._tags]
+            )
+        known = None if epoch is None else epoch.decode()
+        entry = None if raw is None else core.decode(raw, left)
+        as_of, tags, void = None, [], None
+        if entry is not None:
+            of, number_then, _ = raw.split(b" ", 2)
+            as_of = int(number_then)
+            tags = [Tag(tag, each and int(each)) for tag, each in zip(entry.tags, numbers, strict=True)]
+            void = core.why_void(of.decode(), as_of, tags, known)
+        seconds = lease_left / 1000 if lease_left > 0 else None
+        return Inspected(known, int(number or 0), server and server.decode(), entry, as_of, tuple(tags), void, seconds)
 
     def entry(self, name: str) -> str:
         return f"{self._prefix}:{name}"

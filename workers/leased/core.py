@@ -6,11 +6,11 @@ then nothing that was stored before counts, whatever was lost beside it.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 _PRESENT, _ABSENT = b"+", b"-"
-_FIELDS = 4
+_FIELDS = 5
 # How many tags an entry may have: each is looked at when it is read.
 MOST_TAGS = 500
 
@@ -36,12 +36,36 @@ class Loaded:
 @dataclass(frozen=True, slots=True)
 class Found:
     """An entry that is there and valid. `left`: seconds until it is no longer fresh, negative when it is stale;
-    `cost`: seconds that its load took."""
+    `cost`: seconds that its load took; `age`: seconds since it was stored."""
 
     body: bytes | None
     tags: tuple[str, ...]
     cost: float
     left: float
+    age: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A tag of an entry: the clock's `number` when it was last invalidated or first used, None when it is gone."""
+
+    name: str
+    number: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What there is of a name, whether it counts or not. `void`: why `entry` does not, None if it is valid or not
+    there. `lease_left`: seconds that somebody's lease stands. `server`: the id of the run that the epoch began with."""
+
+    epoch: str | None
+    number: int
+    server: str | None
+    entry: Found | None
+    as_of: int | None
+    tags: tuple[Tag, ...]
+    void: str | None
+    lease_left: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +83,10 @@ def is_due(found: Found, rand: float) -> bool:
     return found.left + found.cost * math.log(rand) <= 0
 
 
-def encode(lease: Lease, loaded: Loaded, *, cost: float) -> bytes:
-    """The entry of what was loaded under this lease."""
-    header = (lease.epoch, str(lease.as_of), str(_ms(cost)), str(_ms(loaded.stale_seconds)), *loaded.tags)
+def encode(lease: Lease, loaded: Loaded, *, seconds: float, cost: float) -> bytes:
+    """The entry of what was loaded under this lease and is fresh for so many seconds."""
+    times = (str(_ms(each)) for each in (cost, loaded.stale_seconds, seconds))
+    header = (lease.epoch, str(lease.as_of), *times, *loaded.tags)
     kind, body = (_ABSENT, b"") if loaded.body is None else (_PRESENT, loaded.body)
     return " ".join(header).encode() + b"\n" + kind + body
 
@@ -74,11 +99,24 @@ def decode(raw: bytes, left_ms: int) -> Found | None:
     if not newline or len(fields) < _FIELDS or rest[:1] not in (_PRESENT, _ABSENT):
         return None
     try:
-        cost, stale = int(fields[2]), int(fields[3])
+        cost, stale, fresh = (int(field) for field in fields[2:_FIELDS])
     except ValueError:
         return None
     body = rest[1:] if rest[:1] == _PRESENT else None
-    return Found(body, tuple(fields[_FIELDS:]), cost / 1000, (left_ms - stale) / 1000)
+    tags = tuple(fields[_FIELDS:])
+    return Found(body, tags, cost / 1000, (left_ms - stale) / 1000, (fresh + stale - left_ms) / 1000)
+
+
+def why_void(of: str, as_of: int, tags: Iterable[Tag], epoch: str | None) -> str | None:
+    """Why an entry does not count; None if it does. As `live.lua` decides."""
+    if of != epoch:
+        return f"it is of epoch {of}, and another one began: Redis was restarted, emptied or replaced"
+    for tag in tags:
+        if tag.number is None:
+            return f"its tag {tag.name} is gone: Redis threw it away"
+        if tag.number > as_of:
+            return f"its tag {tag.name} was invalidated at {tag.number}, after the entry's {as_of}"
+    return None
 
 
 def _is_tag(text: str) -> bool:

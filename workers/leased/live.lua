@@ -20,7 +20,7 @@ local function live(key)
         return false
     end
     local stop = string.find(entry, '\n', 1, true)
-    local of, as_of, tags = string.match(string.sub(entry, 1, (stop or 1) - 1), '^(%x+) (%d+) %d+ %d+(.*)$')
+    local of, as_of, tags = string.match(string.sub(entry, 1, (stop or 1) - 1), '^(%x+) (%d+) %d+ %d+ %d+(.*)$')
     if of ~= epoch then
         return false
     end

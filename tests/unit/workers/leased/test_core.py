@@ -14,11 +14,12 @@ tags = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1
 def test_an_entry_gives_back_what_was_loaded(
     body: bytes | None, tags: tuple[str, ...], cost: float, stale: float
 ) -> None:
-    found = decode(encode(LEASE, Loaded(body, tags, stale_seconds=stale), cost=cost), 200_000)
+    found = decode(encode(LEASE, Loaded(body, tags, stale_seconds=stale), seconds=250, cost=cost), 200_000)
     assert found is not None
     assert (found.body, found.tags) == (body, tags)
     assert found.cost == pytest.approx(cost, abs=0.001)
     assert found.left == pytest.approx(200 - stale, abs=0.001)
+    assert found.age == pytest.approx(50 + stale, abs=0.001)
 
 
 @given(st.binary(max_size=80))

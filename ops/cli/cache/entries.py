@@ -1,4 +1,4 @@
-"""`mbevents cache`: the entity cache."""
+"""`mbevents cache get` and `invalidate`."""
 
 from typing import Annotated
 
@@ -8,13 +8,15 @@ from events.errors import NotFoundError
 from ops.cli.common import AsJson, plural, runtime
 from ops.cli.output import put, put_json, say
 
-app = typer.Typer(help="The cache of entities by MBID.", no_args_is_help=True)
-
 EntityType = Annotated[str, typer.Argument(help="Like artist or release_group.")]
 Load = Annotated[bool, typer.Option("--load", help="On a miss read it from the database, and cache it.")]
 
 
-@app.command()
+def register(app: typer.Typer) -> None:
+    for command in (get, invalidate):
+        app.command()(command)
+
+
 def get(
     entity_type: EntityType,
     mbid: Annotated[str, typer.Argument(help="The entity's MBID, also an old one.")],
@@ -46,7 +48,6 @@ def get(
         put(document.decode())
 
 
-@app.command()
 def invalidate(
     entity_type: EntityType,
     mbids: Annotated[list[str] | None, typer.Argument(help="MBIDs to forget.")] = None,

@@ -1,0 +1,9 @@
+"""`mbevents cache`: what the caches have, why, and forgetting it."""
+
+import typer
+
+from ops.cli.cache import entries, why
+
+app = typer.Typer(help="The caches: entities by MBID, searches, statistics.", no_args_is_help=True)
+for group in (entries, why):
+    group.register(app)
