@@ -47,9 +47,10 @@ class EventType:
         return full_type(self.name, self.version)
 
 
-# Sent by the scheduler, or by a person: no event asks for it. What is lost comes again with the next interval.
+# Sent by the scheduler, a person or a reader: no event asks for it. What is lost comes again with the next interval.
 EXPORT_PACKET = ActorSpec("replication.export", queue="replication", ledgered=False)
-SCHEDULED = (EXPORT_PACKET,)
+REFRESH_STATISTICS = ActorSpec("caches.refresh_statistics", queue="caches", ledgered=False)
+SCHEDULED = (EXPORT_PACKET, REFRESH_STATISTICS)
 
 INVALIDATE_CACHES = ActorSpec("caches.invalidate", queue="caches", ledgered=True)
 

@@ -71,7 +71,7 @@ DECLARATIONS: tuple[Declaration, ...] = (
     ),
     _counter(
         "mbevents_cache_loads_total",
-        "Loads: stored, refused (an invalidation overtook it), shared, unleased, or stale (failed: the old is kept).",
+        "Loads: stored, refused (an event overtook it), shared, unleased, failed, stale (failed, the old stays).",
         "kind",
         "outcome",
     ),

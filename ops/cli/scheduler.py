@@ -10,7 +10,7 @@ def register(app: typer.Typer) -> None:
 
 
 def scheduler() -> None:
-    """Send work that comes with the clock: exports of a master.
+    """Send work that comes with the clock: counting statistics and, on a master, exports.
 
     Of several schedulers on one database one leads; the others stand by.
     """

@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 def up() -> None:
     """Run everything until Ctrl-C.
 
-    That is bridge, worker and web; with nothing configured also the servers, with a sample database.
+    That is bridge, worker, web and scheduler; with nothing configured also the servers, with a sample database.
     """
     from ops.cli.common import load_settings, told
     from ops.service import PORTS, running
@@ -37,8 +37,7 @@ def up() -> None:
     with told(settings), running("up", settings) as service, open_runtime(settings, progress=say, create=True) as parts:
         _prepare(parts)
         _tell(parts)
-        scheduled = ["scheduler"] if settings.replication_type == "RT_MASTER" else []
-        names = ["bridge", "worker", "web", *scheduled]
+        names = ["bridge", "worker", "web", "scheduler"]
         children = [Child(name, [sys.executable, "-m", "ops.cli", name]) for name in names]
         threading.Thread(target=_tell_when_ready, args=(parts, service.stop), daemon=True).start()
         hopeless = Supervisor(children).run(service.stop, {**os.environ, PORTS: "3"})

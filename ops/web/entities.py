@@ -3,32 +3,20 @@
 Plain functions: FastAPI runs them in threads, as loads wait for servers.
 """
 
-from collections.abc import Callable, Sequence
-from functools import wraps
-from hashlib import blake2b
+from collections.abc import Sequence
 from typing import Protocol
 
 import orjson
-import psycopg
-import structlog
 from fastapi import FastAPI, Request, Response
 
-from events.errors import NotFoundError, UnreachableError, UsageError
-from ops.web.conditional import is_known
-from ops.web.problems import problem
+from events.errors import NotFoundError, UsageError
+from ops.web.reading import HEADERS, answer, answered
 from schemas.values import ENTITY_TYPES
 from workers.caches.keys import Cached, Known, Redirect
 from workers.caches.service import Load, entity_key
 
-log = structlog.get_logger(__name__)
-
 # Of one request; a client that wants more asks again.
 MOST = 100
-RETRY_AFTER = 5
-# A copy is good only as long as we say so: nobody else hears of an event.
-_HEADERS = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
-
-Answering = Callable[..., Response]
 
 
 class Cache(Protocol):
@@ -53,20 +41,20 @@ def register(app: FastAPI, cache: Cache, load: Load, searches: Searches) -> None
         if isinstance(known, Redirect):
             # 301, as it was merged for good, and yet to be asked about: the one that it leads to may be merged too.
             where = f"/entity/{entity_type}/{known.mbid}"
-            return Response(status_code=301, headers={**_HEADERS, "Location": where})
+            return Response(status_code=301, headers={**HEADERS, "Location": where})
         if known is None:
             raise NotFoundError(f"There is no {_written(key.entity_type)} {key.mbid}.")
-        return _answer(request, known)
+        return answer(request, known)
 
     @answered
     def entities(request: Request, entity_type: str) -> Response:
         found = _type(entity_type)
         mbids, names = request.query_params.getlist("mbid"), request.query_params.getlist("name")
         if len(names) == 1 and not mbids:
-            return _answer(request, searches.named(found, names[0]))
+            return answer(request, searches.named(found, names[0]))
         if names or not 0 < len(mbids) <= MOST:
             raise UsageError(f"Ask for mbid=…, up to {MOST} times, or for one name=….")
-        return _answer(request, _many(found, mbids))
+        return answer(request, _many(found, mbids))
 
     def _many(entity_type: str, mbids: Sequence[str]) -> bytes:
         asked = list(dict.fromkeys(entity_key(entity_type, mbid).mbid for mbid in mbids))
@@ -83,33 +71,6 @@ def register(app: FastAPI, cache: Cache, load: Load, searches: Searches) -> None
     app.add_api_route("/entity/{entity_type}", entities, methods=["GET", "HEAD"])
     # With slashes, so that what is no MBID is told to be none.
     app.add_api_route("/entity/{entity_type}/{mbid:path}", entity, methods=["GET", "HEAD"])
-
-
-def answered(answer: Answering) -> Answering:
-    """Errors as problems: 400, 404, or 503 with Retry-After while a server is away."""
-
-    @wraps(answer)
-    def told(*args: object, **kwargs: object) -> Response:
-        try:
-            return answer(*args, **kwargs)
-        except UsageError as error:
-            return problem(400, str(error))
-        except NotFoundError as error:
-            return problem(404, str(error))
-        except (UnreachableError, psycopg.Error) as error:
-            log.warning("reader_unavailable", error=type(error).__name__)
-            detail = "The database does not answer, or not in time. Ask again soon."
-            return problem(503, detail, {"Retry-After": str(RETRY_AFTER)})
-
-    return told
-
-
-def _answer(request: Request, body: bytes) -> Response:
-    etag = blake2b(body, digest_size=16).hexdigest()
-    headers = {**_HEADERS, "ETag": f'"{etag}"'}
-    if is_known(request.headers, etag):
-        return Response(status_code=304, headers=headers)
-    return Response(body, 200, headers, media_type="application/json")
 
 
 def _type(written: str) -> str:

@@ -15,7 +15,7 @@ from ops import metrics
 from ops.checks import database_check, redis_check, system_samples
 from ops.settings import RedisRole
 from ops.version import version
-from ops.web import entities, replication, sessions
+from ops.web import entities, replication, sessions, statistics
 from ops.web.address import listening
 from ops.web.feed import make_router
 from ops.web.health import Answer, Health
@@ -76,6 +76,7 @@ def serve(runtime: "Runtime", service: "Service") -> None:
     replication.register(app, runtime.replication_status)
     sessions.register(app, runtime.sessions)
     entities.register(app, runtime.entity_cache, runtime.load_entity, runtime.searches)
+    statistics.register(app, runtime.statistics)
     if service.settings.web_rate_limit:
         app.add_middleware(RateLimited, limiter=runtime.limiter, limit=service.settings.web_rate_limit)
     with listening(service.settings.web_listen) as listener:

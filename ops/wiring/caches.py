@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _PREFIXES = {RedisRole.ENTITIES: "entity", RedisRole.SEARCH: "search", RedisRole.STATISTICS: "statistics"}
 
+# Counting takes minutes, any other load a moment.
+_LEASE_SECONDS = {RedisRole.STATISTICS: 300.0}
+
 
 class Caches(Servers):
     """What readers of the caches and the actor that invalidates them need."""
@@ -29,7 +32,10 @@ class Caches(Servers):
         from workers.leased.adapters import RedisLeased
 
         if role not in self._leased:
-            self._leased[role] = RedisLeased.of(self.client(role), self.prefix(role))
+            found = self._leased[role] = RedisLeased.of(
+                self.client(role), self.prefix(role), lease_seconds=_LEASE_SECONDS.get(role, 10)
+            )
+            return found
         return self._leased[role]
 
     def prefix(self, role: RedisRole) -> str:

@@ -1,12 +1,13 @@
 """What works, what looks after it, and what comes with the clock."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from events.catalogue import EXPORT_PACKET
-from events.errors import UsageError
+from events.catalogue import EXPORT_PACKET, REFRESH_STATISTICS
 from events.log import service as event_log
+from ops.settings import RedisRole
 from ops.wiring.accounts import Accounts
 from ops.wiring.caches import Caches
 from ops.wiring.limits import Limits
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from events.queues.factory import Broker
     from events.queues.reaper import Reaper
     from producers.schedule.service import Scheduler
+    from workers.caches.statistics.service import Statistics
 
 
 class Working(Accounts, Caches, Limits, Outside, Replication):
@@ -49,9 +51,11 @@ class Working(Accounts, Caches, Limits, Outside, Replication):
         """Every actor that the catalogue names; a test compares the two."""
         from workers.accounts.sessions import actors as sessions
         from workers.caches import actors as caches
+        from workers.caches.statistics import actors as statistics
         from workers.replication import actors as replication
 
         caches.register(broker, self.invalidator)
+        statistics.register(broker, lambda: self.statistics)
         replication.register(broker, lambda: self.exporter, self.telemetry)
         sessions.register(broker, self.sessions)
 
@@ -97,23 +101,45 @@ class Working(Accounts, Caches, Limits, Outside, Replication):
         return DeadLetters(PostgresDeadLetters(self.connect), enqueue_many)
 
     @cached_property
+    def statistics(self) -> "Statistics":
+        from workers.caches.statistics.adapters import PostgresCounts, RedisRequests
+        from workers.caches.statistics.service import Statistics
+
+        role = RedisRole.STATISTICS
+        asked = f"{self.prefix(role)}:asked"
+        return Statistics(
+            self.leased(role),
+            PostgresCounts(self.connection).snapshot,
+            RedisRequests(self.client(role), asked, lambda: self._send(REFRESH_STATISTICS)),
+            ttl=self.settings.statistics_cache_seconds,
+            # Two intervals of the scheduler come before the end, so that one may be missed.
+            margin=2 * self._statistics_interval,
+            telemetry=self.telemetry,
+        )
+
+    @property
+    def _statistics_interval(self) -> float:
+        return max(1.0, self.settings.statistics_cache_seconds / 6)
+
+    @cached_property
     def scheduler(self) -> "Scheduler":
-        """Raises UsageError where nothing comes with the clock."""
         from producers.schedule.service import Job, Scheduler
 
-        if self.settings.replication_type != "RT_MASTER":
-            raise UsageError(
-                "Only exports are scheduled as yet, and they are a master's: "
-                f"REPLICATION_TYPE is {self.settings.replication_type}."
-            )
-        interval = self.settings.replication_export_interval
-        return Scheduler(self.database_url, [Job(EXPORT_PACKET.name, interval, lambda: self._send(EXPORT_PACKET))])
+        jobs = [Job(REFRESH_STATISTICS.name, self._statistics_interval, self.statistics.ask)]
+        if self.settings.replication_type == "RT_MASTER":
+            interval = self.settings.replication_export_interval
+            jobs.append(Job(EXPORT_PACKET.name, interval, self.send_export))
+        return Scheduler(self.database_url, jobs)
+
+    def send_export(self) -> None:
+        """Have a packet made, unless one waits to be made."""
+        depth = self.sender.depths().get(EXPORT_PACKET.queue)
+        if depth is None or depth.waiting == 0:
+            self._send(EXPORT_PACKET)
 
     def _send(self, actor: "ActorSpec") -> None:
-        """Send scheduled work, unless it waits in its queue already."""
         from events.ledger.messages import task_message
 
-        self.sender.declare_queue(actor.queue)
-        depth = self.sender.depths().get(actor.queue)
-        if depth is None or depth.waiting == 0:
-            self.sender.enqueue_many([task_message(None, queue=actor.queue, actor=actor.name, events=[])])
+        # In the web process each request may come in another thread.
+        with closing(self.new_sender()) as broker:
+            broker.enqueue_many([task_message(None, queue=actor.queue, actor=actor.name, events=[])])

@@ -76,7 +76,7 @@ def test_a_transaction_that_is_in_progress_holds_nobody_up(master: Runtime) -> N
 def test_the_actor_exports_what_the_scheduler_sends_and_once_is_enough(master: Runtime) -> None:
     rename(master)
     for _ in range(3):
-        master.scheduler._jobs[0].send()
+        master.send_export()
     assert sum(depth.waiting for depth in master.sender.depths().values()) == 1
     run_worker(master.worker_broker, threads=2, stop=threading.Event(), drain=True)
     assert master.packet_store.stat("replication-1-v2.tar.bz2") is not None
@@ -93,13 +93,13 @@ def test_an_export_that_fails_is_counted_and_leaves_no_dead_letter(
     rename(master)
     folder = master.settings.mbevents_home / "packets"
     folder.write_text("not a folder")
-    master.scheduler._jobs[0].send()
+    master.send_export()
     run_worker(master.worker_broker, threads=2, stop=threading.Event(), drain=True)
     assert isinstance(master.telemetry, PrometheusTelemetry)
     assert "mbevents_export_failures_total 1.0" in page(master.telemetry.registry).decode()
     assert master.client(RedisRole.BROKER).zcard("MB:replication.dead") == 0
     folder.unlink()
-    master.scheduler._jobs[0].send()
+    master.send_export()
     run_worker(master.worker_broker, threads=2, stop=threading.Event(), drain=True)
     assert master.packet_store.stat("replication-1-v2.tar.bz2") is not None
 
@@ -134,8 +134,6 @@ def test_a_digest_that_fails_keeps_no_packet_back(
 
 @pytest.mark.parametrize("kind", ["RT_STANDALONE", "RT_MIRROR"])
 def test_only_a_master_exports(settings: Settings, kind: str) -> None:
-    with open_runtime(settings.model_copy(update={"replication_type": kind})) as parts:
-        with pytest.raises(UsageError, match=f"REPLICATION_TYPE is {kind}"):
-            _ = parts.exporter
-        with pytest.raises(UsageError, match=f"REPLICATION_TYPE is {kind}"):
-            _ = parts.scheduler
+    changed = settings.model_copy(update={"replication_type": kind})
+    with open_runtime(changed) as parts, pytest.raises(UsageError, match=f"REPLICATION_TYPE is {kind}"):
+        _ = parts.exporter

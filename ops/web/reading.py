@@ -1,0 +1,49 @@
+"""What the addresses that are read have in common: answers with ETags, and errors as problems."""
+
+from collections.abc import Callable
+from functools import wraps
+from hashlib import blake2b
+
+import psycopg
+import structlog
+from fastapi import Request, Response
+
+from events.errors import NotFoundError, UnreachableError, UsageError
+from ops.web.conditional import is_known
+from ops.web.problems import problem
+
+log = structlog.get_logger(__name__)
+
+RETRY_AFTER = 5
+# A copy is good only as long as we say so: nobody else hears of an event.
+HEADERS = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+
+Answering = Callable[..., Response]
+
+
+def answered(answering: Answering) -> Answering:
+    """Errors as problems: 400, 404, or 503 with Retry-After while a server is away."""
+
+    @wraps(answering)
+    def told(*args: object, **kwargs: object) -> Response:
+        try:
+            return answering(*args, **kwargs)
+        except UsageError as error:
+            return problem(400, str(error))
+        except NotFoundError as error:
+            return problem(404, str(error))
+        except (UnreachableError, psycopg.Error) as error:
+            log.warning("reader_unavailable", error=type(error).__name__)
+            detail = "A server does not answer, or not in time. Ask again soon."
+            return problem(503, detail, {"Retry-After": str(RETRY_AFTER)})
+
+    return told
+
+
+def answer(request: Request, body: bytes) -> Response:
+    """JSON, or 304 for who has it already."""
+    etag = blake2b(body, digest_size=16).hexdigest()
+    headers = {**HEADERS, "ETag": f'"{etag}"'}
+    if is_known(request.headers, etag):
+        return Response(status_code=304, headers=headers)
+    return Response(body, 200, headers, media_type="application/json")

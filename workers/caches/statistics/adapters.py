@@ -1,0 +1,93 @@
+"""Counts in the tables of MusicBrainz, and requests in Redis."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import psycopg
+import redis
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from events.sql import queries
+from schemas.values import ENTITY_TYPES
+from workers.leased.adapters import told
+
+from .core import SURVEYS
+from .service import CountFailedError
+
+# A request whose message was lost is forgotten after this.
+ASKED_SECONDS = 60
+
+
+class PostgresCounts:
+    """`connect`: an autocommitting connection of one's own for the length of a block, as it is kept for minutes."""
+
+    def __init__(self, connect: Callable[[], AbstractContextManager["psycopg.Connection[Any]"]]) -> None:
+        self._connect = connect
+
+    @contextmanager
+    def snapshot(self) -> Iterator["PostgresSnapshot"]:
+        """All surveys see the same moment. Raises psycopg.OperationalError when the database is away."""
+        with self._connect() as connection:
+            # Of a worker that was killed the server stops counting.
+            connection.execute("SELECT set_config('client_connection_check_interval', '1s', false)")
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            connection.read_only = True
+            with connection.transaction():
+                # The first statement takes it.
+                connection.execute("SELECT")
+                yield PostgresSnapshot(connection)
+
+
+class PostgresSnapshot:
+    def __init__(self, connection: "psycopg.Connection[Any]") -> None:
+        self._connection = connection
+        self._sql = _statements()
+
+    def count(self, survey: str, *, seconds: float) -> Mapping[str, int | None]:
+        try:
+            # A savepoint: what fails must not end the snapshot.
+            with self._connection.transaction(), self._connection.cursor(row_factory=dict_row) as cursor:
+                cursor.execute(
+                    "SELECT set_config('statement_timeout', %s, true)", (f"{max(1, int(1000 * seconds))}ms",)
+                )
+                return cursor.execute(self._sql[survey]).fetchone() or {}
+        except psycopg.Error as error:
+            if self._connection.closed:
+                raise
+            raise CountFailedError(f"{type(error).__name__} after at most {seconds:.0f} s") from error
+
+
+class RedisRequests:
+    """`send` sends the message that a refresh is made of."""
+
+    def __init__(self, client: "redis.Redis", key: str, send: Callable[[], object]) -> None:
+        self._client = client
+        self._key = key
+        self._send = send
+
+    def ask(self) -> None:
+        """Raises StoreUnavailableError, and what `send` raises."""
+        with told():
+            first = self._client.set(self._key, 1, nx=True, ex=ASKED_SECONDS)
+        if first:
+            self._send()
+
+    def begin(self) -> None:
+        with told():
+            self._client.delete(self._key)
+
+
+def _statements() -> Mapping[str, Any]:
+    named = queries(__package__)
+    entities = sql.SQL(named["entities"])
+    found: dict[str, Any] = {}
+    for survey in SURVEYS:
+        if survey.name in ENTITY_TYPES:
+            (name,) = survey.statistics
+            table = sql.Identifier("musicbrainz", survey.name)
+            found[survey.name] = entities.format(name=sql.Identifier(name), table=table)
+        else:
+            found[survey.name] = named[survey.name]
+    return found
