@@ -22,6 +22,8 @@ QUEUE_AGE_SECONDS = 300.0
 CLOCK_SECONDS = 5.0
 # A Redis that has just started, or was emptied, hears of a worker at its next beat: each second.
 BEAT_SECONDS = 2.5
+# A Redis that is as full as this refuses writes, or soon will.
+FULL = 0.95
 # Redis of these roles must never evict: what they hold is nowhere else in memory, and its loss is work.
 KEEPS = (RedisRole.BROKER, RedisRole.SESSIONS, RedisRole.LIMITS)
 
@@ -149,9 +151,8 @@ def _redis(runtime: "Runtime") -> Iterator[Finding]:
         try:
             memory = client.info("memory")
             release = client.info("server").get("redis_version", "?")
-            yield _policy(
-                name, role, str(memory.get("maxmemory_policy", "unknown")), int(memory.get("maxmemory", 0)), release
-            )
+            policy, limit = str(memory.get("maxmemory_policy", "unknown")), int(memory.get("maxmemory", 0))
+            yield _policy(name, role, policy, limit, release, used=int(memory.get("used_memory", 0)))
         except Exception as error:
             yield Finding(
                 name,
@@ -163,7 +164,7 @@ def _redis(runtime: "Runtime") -> Iterator[Finding]:
             client.close()
 
 
-def _policy(name: str, role: RedisRole, policy: str, limit: int, release: str) -> Finding:
+def _policy(name: str, role: RedisRole, policy: str, limit: int, release: str, *, used: int) -> Finding:
     if role in KEEPS and policy != "noeviction":
         return Finding(
             name,
@@ -171,6 +172,13 @@ def _policy(name: str, role: RedisRole, policy: str, limit: int, release: str) -
             f"its maxmemory-policy is {policy}: it may throw away what must stay",
             "Run `redis-cli config set maxmemory-policy noeviction` (and write it into redis.conf), "
             "or give this role a Redis of its own.",
+        )
+    if limit and policy == "noeviction" and used >= FULL * limit:
+        return Finding(
+            name,
+            False,
+            f"it is full: {used / 2**20:.0f} of {limit / 2**20:.0f} MiB, and {policy} refuses what is to be written",
+            "Raise its maxmemory" + ("." if role in KEEPS else ", or set allkeys-lru if only caches use it."),
         )
     bound = f", at most {limit / 2**20:.0f} MiB" if limit else ""
     return Finding(name, True, f"Redis {release}, {policy}{bound}")

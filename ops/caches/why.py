@@ -37,6 +37,7 @@ class Server:
     address: str
     seconds: float | None = None
     run: str | None = None
+    role: str | None = None
     problem: str | None = None
 
 
@@ -139,7 +140,8 @@ def _looking(runtime: "Runtime") -> Iterator[tuple[Server, RedisLeased]]:
     try:
         try:
             run = client.info("server").get("run_id")
-            server = Server(hidden(url), monotonic() - began, run)
+            seconds = monotonic() - began
+            server = Server(hidden(url), seconds, run, client.info("replication").get("role"))
         except redis.RedisError as error:
             server = Server(hidden(url), problem=described(error))
         yield server, RedisLeased(client, runtime.prefix(RedisRole.ENTITIES))
@@ -165,7 +167,9 @@ def _step(server: Server, leased: RedisLeased, key: EntityKey) -> Step:
         except StoreUnavailableError:
             return Step(key, leased.entry(key.name), None, None)
         void = inspected.void
-        if inspected.entry is not None and void is None and inspected.server not in (None, server.run):
+        if inspected.entry is not None and server.role != "master":
+            void = "this Redis is a replica, which is not read"
+        elif inspected.entry is not None and void is None and inspected.server not in (None, server.run):
             void = "Redis was restarted or replaced since: the next reader begins a new epoch"
     return Step(key, leased.entry(key.name), inspected, void)
 

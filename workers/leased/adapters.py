@@ -105,6 +105,11 @@ class RedisLeased:
                 were_there += self._forget(keys=[self._clock, *keys], args=[self._tags, TAG_SECONDS * 1000, *some])
         return were_there
 
+    def forget_all(self) -> None:
+        """Have nothing that was stored until now count: a new epoch begins with the next lease."""
+        with told():
+            self._client.hdel(self._clock, "epoch", "number")
+
     def inspect(self, name: str) -> Inspected:
         """What there is of a name, for people; changes nothing."""
         with told():
@@ -143,7 +148,10 @@ def told() -> Iterator[None]:
     try:
         yield
     except redis.RedisError as error:
-        raise StoreUnavailableError(f"Redis of the caches: {type(error).__name__}: {error}") from error
+        raise StoreUnavailableError(
+            f"The Redis of the caches does not answer as it should: {type(error).__name__}: {error}. "
+            "Check that it runs and that REDIS_SERVER or the role's URL is right."
+        ) from error
 
 
 def _found(answer: Any) -> Found | None:

@@ -29,7 +29,7 @@ class Loaded:
     stale_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        if len(self.tags) > MOST_TAGS or any(not _is_tag(tag) for tag in self.tags):
+        if len(self.tags) > MOST_TAGS or any(not is_tag(tag) for tag in self.tags):
             raise ValueError(f"an entry has at most {MOST_TAGS} tags, of printable ASCII without spaces")
 
 
@@ -119,7 +119,8 @@ def why_void(of: str, as_of: int, tags: Iterable[Tag], epoch: str | None) -> str
     return None
 
 
-def _is_tag(text: str) -> bool:
+def is_tag(text: str) -> bool:
+    """Whether it may be a tag."""
     return 0 < len(text) <= 200 and text.isascii() and text.isprintable() and " " not in text
 
 

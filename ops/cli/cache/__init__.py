@@ -2,8 +2,8 @@
 
 import typer
 
-from ops.cli.cache import entries, why
+from ops.cli.cache import get, invalidate, stats, why
 
 app = typer.Typer(help="The caches: entities by MBID, searches, statistics.", no_args_is_help=True)
-for group in (entries, why):
+for group in (get, why, invalidate, stats):
     group.register(app)

@@ -76,7 +76,14 @@ def test_a_misspelt_redis_setting_is_told_by_every_command(fresh: Home, command:
 
 @pytest.mark.parametrize(
     "command",
-    ["db check", "events tail", "bridge --drain", "worker --drain", f"cache get artist {ABSENT}"],
+    [
+        "db check",
+        "events tail",
+        "bridge --drain",
+        "worker --drain",
+        f"cache get artist {ABSENT}",
+        f"cache invalidate artist {ABSENT}",
+    ],
 )
 def test_servers_that_are_away_are_exit_code_6_without_the_password(fresh: Home, command: str) -> None:
     done = fresh.run(*command.split(), environment=AWAY)
@@ -154,6 +161,36 @@ def test_a_tail_catches_up_goes_on_and_ends_at_once(home: Home) -> None:
     assert positions == list(range(positions[0], positions[-1] + 1))
     assert tail.end(seconds=2) == 130
     assert tail.err == ""
+
+
+def test_an_entry_is_explained_counted_and_forgotten(home: Home) -> None:
+    with home.connect() as connection:
+        row = connection.execute("SELECT gid::text FROM musicbrainz.artist WHERE id > 2 ORDER BY id LIMIT 1").fetchone()
+    assert row is not None
+    mbid = str(row[0])
+    home.run("cache", "get", "artist", mbid, "--load")
+    why = home.run("cache", "why", "artist", mbid, "--compare")
+    assert why.code == 0, why.err
+    told = dict(line.split(maxsplit=1) for line in why.out.splitlines())
+    assert told["cached"].startswith("yes: ")
+    assert told["compared"] == "equal: the database has a document"
+    stats = home.run("cache", "stats")
+    assert stats.code == 0, stats.err
+    assert "entity      artist" in stats.out
+    assert home.run("cache", "invalidate").code == 2
+    assert home.run("cache", "invalidate", "--tag", "a b").code == 2
+    forgotten = home.run(
+        "cache", "invalidate", "artist", mbid, "--search", "--statistics", "--tag", "every:work", "--json"
+    )
+    assert json.loads(forgotten.out) == {
+        "entity_type": "artist", "invalidated": 1, "search": True, "statistics": True, "tags": ["every:work"],
+    }  # fmt: skip
+    (step,) = json.loads(home.run("cache", "why", "artist", mbid, "--json").out)["steps"]
+    assert step["cached"] is False
+    home.run("cache", "get", "artist", mbid, "--load")
+    counted = json.loads(home.run("cache", "stats", "--json").out)
+    assert counted["caches"][0]["kinds"]["artist"] >= 1
+    assert {cache["name"] for cache in counted["caches"]} == {"entity", "search", "http", "statistics"}
 
 
 def test_the_drains_do_what_is_there(home: Home) -> None:

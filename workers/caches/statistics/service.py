@@ -84,6 +84,10 @@ class Statistics:
             # Redis and either kind of broker have errors of their own. The scheduler asks again.
             log.warning("statistics_not_asked_for", error=type(error).__name__)
 
+    def forget(self) -> None:
+        """Have everything counted again; until then it is told as it was. Raises StoreUnavailableError."""
+        self._leased.forget([survey.name for survey in SURVEYS])
+
     def refresh(self) -> int:
         """Count what is due and nobody else counts; how many surveys. Raises StoreUnavailableError."""
         self._requests.begin()

@@ -220,5 +220,5 @@ def test_a_redis_that_is_gone_is_told() -> None:
     gone = redis.Redis(unix_socket_path="/nonexistent/redis.sock", retry=Retry(NoBackoff(), 0))
     leased = RedisLeased(gone, PREFIX)
     for call in (lambda: leased.read([NAME]), lambda: leased.lease(NAME), lambda: leased.forget([NAME])):
-        with pytest.raises(StoreUnavailableError, match="Redis of the caches: ConnectionError"):
+        with pytest.raises(StoreUnavailableError, match="does not answer as it should: ConnectionError"):
             call()

@@ -56,7 +56,7 @@ def test_every_command_explains_itself(
         ("bridge --reset", "add --yes"),
         ("cache get planet 95e9aba6-f85c-48a0-9ec9-395d4f0e3875", "is no entity type"),
         ("cache get artist 1", "is no MBID"),
-        ("cache invalidate artist", "Give MBIDs, or --all"),
+        ("cache invalidate artist", "Give a type with MBIDs, or with --all"),
         ("sessions list 0", "Invalid value for 'editor_id'"),
         ("sessions end 2147483648", "Invalid value for 'editor_id'"),
     ],

@@ -1,20 +1,19 @@
-"""`mbevents cache get` and `invalidate`."""
+"""`mbevents cache get`."""
 
 from typing import Annotated
 
 import typer
 
 from events.errors import NotFoundError
-from ops.cli.common import AsJson, plural, runtime
-from ops.cli.output import put, put_json, say
+from ops.cli.common import AsJson, runtime
+from ops.cli.output import put, put_json
 
 EntityType = Annotated[str, typer.Argument(help="Like artist or release_group.")]
 Load = Annotated[bool, typer.Option("--load", help="On a miss read it from the database, and cache it.")]
 
 
 def register(app: typer.Typer) -> None:
-    for command in (get, invalidate):
-        app.command()(command)
+    app.command()(get)
 
 
 def get(
@@ -46,27 +45,3 @@ def get(
         )
     else:
         put(document.decode())
-
-
-def invalidate(
-    entity_type: EntityType,
-    mbids: Annotated[list[str] | None, typer.Argument(help="MBIDs to forget.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Every entity of the type.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Make the entity cache forget entities, or all of a type."""
-    from events.errors import UsageError
-    from workers.caches.service import entity_key
-
-    if bool(mbids) == everything:
-        raise UsageError("Give MBIDs, or --all for every entity of the type.")
-    keys = [entity_key(entity_type, mbid) for mbid in mbids or ()]
-    with runtime(database=False) as parts:
-        if everything:
-            parts.entity_cache.invalidate_types([entity_type])
-        else:
-            parts.entity_cache.invalidate(keys)
-    if as_json:
-        put_json({"entity_type": entity_type, "invalidated": "all" if everything else len(keys)})
-    else:
-        say(f"Forgot {f'every {entity_type}' if everything else plural(len(keys), 'entry', 'entries')}.")
