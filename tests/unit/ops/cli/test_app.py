@@ -9,8 +9,8 @@ from ops.version import version
 COMMANDS = (
     "", "up", "bridge", "worker", "web", "doctor", "config", "version", "db", "db init", "db install", "db check",
     "db uninstall", "events", "events list", "events show", "events tail", "events replay", "jobs", "jobs list",
-    "jobs show", "jobs retry", "jobs discard", "cache", "cache get", "cache invalidate", "stack", "stack start",
-    "stack stop", "stack status", "stack destroy",
+    "jobs show", "jobs retry", "jobs discard", "cache", "cache get", "cache why", "cache stats", "cache invalidate",
+    "stack", "stack start", "stack stop", "stack status", "stack destroy",
 )  # fmt: skip
 
 
