@@ -16,6 +16,8 @@ from ops.web import entities
 from ops.wiring import Runtime, open_runtime
 from schemas.values import ENTITY_TYPES
 from tests.browsing import Browser
+from tests.waiting import wait_for
+from workers.caches.search import adapters
 from workers.caches.search.adapters import search_query
 
 TRENTEMOLLER = "95e9aba6-f85c-48a0-9ec9-395d4f0e3875"
@@ -240,6 +242,36 @@ def test_without_the_database_what_is_cached_is_answered_and_the_rest_later(
         answer = without_database.get(path)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
         assert "s3cret" not in answer.text
+
+
+def test_searches_that_take_long_leave_connections_to_others(
+    client: Browser, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapters, "SECONDS", 1)
+    client.get(f"/entity/label?mbid={UNKNOWN}")
+    statuses: list[int] = []
+    with runtime.connection() as blocker, blocker.transaction():
+        blocker.execute("LOCK TABLE musicbrainz.artist")
+        searching = [
+            threading.Thread(
+                target=lambda name=name: statuses.append(client.get(f"/entity/artist?name={name}").status_code)
+            )
+            for name in range(6)
+        ]
+        for each in searching:
+            each.start()
+        # More than the pool has connections want one, and yet:
+        wait_for(lambda: waiting_for_locks(runtime) == 2)
+        label = execute(runtime, "SELECT gid::text FROM musicbrainz.label LIMIT 1")[0][0]
+        assert client.get(f"/entity/label/{label}").status_code == 200
+        for each in searching:
+            each.join(20)
+    assert statuses == [503] * 6
+
+
+def waiting_for_locks(runtime: Runtime) -> int:
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'musicbrainz.artist'::regclass"
+    return int(execute(runtime, waiting)[0][0])
 
 
 def test_the_web_process_serves_them(port: int) -> None:

@@ -1,8 +1,12 @@
 """Names in the tables of MusicBrainz, looked up by the indexes that its schema has."""
 
+from threading import BoundedSemaphore
+from typing import Any
+
 from psycopg import sql
 from psycopg.rows import tuple_row
 
+from events.errors import UnreachableError
 from events.sql import queries
 from schemas.values import ENTITY_TYPES
 
@@ -11,6 +15,8 @@ from .core import Named, Names
 
 # A name of one common word has a hundred thousand recordings to look at; who asks for it waits no longer than this.
 SECONDS = 5
+# So that whoever searches for common words leaves connections of the pool to others.
+AT_ONCE = 2
 _HITS = {
     **dict.fromkeys(("artist", "label", "place", "series"), "unaccented"),
     **dict.fromkeys(("instrument", "genre"), "few"),
@@ -20,23 +26,32 @@ _CREDITED = frozenset({"recording", "release", "release_group"})
 
 
 class PostgresNames:
-    """Raises psycopg.Error."""
+    """Raises psycopg.Error, and UnreachableError when others search for too long."""
 
     def __init__(self, connect: Connect) -> None:
         self._connect = connect
+        self._turns = BoundedSemaphore(AT_ONCE)
         self._sql: dict[str, bytes] = {entity_type: search_query(entity_type) for entity_type in ENTITY_TYPES}
 
     def named(self, entity_type: str, name: str, *, limit: int) -> Names:
-        with self._connect() as connection, connection.transaction():
-            cursor = connection.cursor(row_factory=tuple_row)
-            cursor.execute("SELECT set_config('statement_timeout', %s, true)", (f"{SECONDS}s",))
+        if not self._turns.acquire(timeout=SECONDS):
+            raise UnreachableError("Too many search the database at once.")
+        try:
             # One more than is told, to see that there are more.
-            rows = cursor.execute(self._sql[entity_type], {"name": name, "limit": limit + 1}).fetchall()
+            rows = self._rows(entity_type, name, limit + 1)
+        finally:
+            self._turns.release()
         found = [
             Named(mbid, shown, comment, credit, "alias" if turn else "name")
             for mbid, shown, comment, credit, turn in rows[:limit]
         ]
         return Names(found, len(rows) <= limit)
+
+    def _rows(self, entity_type: str, name: str, limit: int) -> list[Any]:
+        with self._connect() as connection, connection.transaction():
+            cursor = connection.cursor(row_factory=tuple_row)
+            cursor.execute("SELECT set_config('statement_timeout', %s, true)", (f"{SECONDS}s",))
+            return cursor.execute(self._sql[entity_type], {"name": name, "limit": limit}).fetchall()
 
 
 def search_query(entity_type: str) -> bytes:
