@@ -1,3 +1,4 @@
+import http.client
 import json
 import time
 import urllib.error
@@ -28,6 +29,19 @@ def test_the_web_process_is_alive_and_ready(port: int) -> None:
     assert get(port, "/healthz")[0] == 200
     status, body, _ = get(port, "/readyz")
     assert (status, json.loads(body)["status"]) == (200, "ready")
+
+
+def test_a_connection_that_is_kept_is_answered_without_delay(port: int) -> None:
+    """Each answer would wait 40 ms for an acknowledgement if the system gathered what is written."""
+    took = []
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    for _ in range(60):
+        began = time.monotonic()
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().read()
+        took.append(time.monotonic() - began)
+    connection.close()
+    assert sorted(took)[20] < 0.03
 
 
 def test_metrics_of_the_whole_system_are_in_prometheus_format(port: int) -> None:
