@@ -25,7 +25,7 @@ def get(
     """Print what is cached of an entity; old MBIDs are followed."""
     from workers.caches.service import entity_key
 
-    entity_key(entity_type, mbid)
+    entity_type, mbid = entity_key(entity_type.replace("-", "_"), mbid)
     with runtime(database=load) as parts:
         cached = parts.entity_cache.get(entity_type, mbid)
         document = None if cached is None else cached.known

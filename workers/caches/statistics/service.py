@@ -72,7 +72,8 @@ class Statistics:
         """What was last counted; nothing is counted now. Raises StoreUnavailableError."""
         fresh, last = self._kept()
         found = told(SURVEYS, [decode(each.body) if each else None for each in fresh], last)
-        for outcome, number in (("miss", sum(each.expired for each in found)), ("hit", len(found))):
+        missed = sum(each.expired for each in found)
+        for outcome, number in (("miss", missed), ("hit", len(found) - missed)):
             self._telemetry.count("mbevents_cache_reads_total", number, kind=KIND, outcome=outcome)
         return found
 

@@ -68,7 +68,10 @@ def test_everything_is_counted_once_in_one_snapshot_and_then_nothing() -> None:
     made.log.clear()
     assert made.statistics.refresh() == 0
     assert made.log == ["begin"]
-    assert not expired(made.statistics.read())
+    found = made.statistics.read()
+    assert not expired(found)
+    assert made.telemetry.counts["mbevents_cache_reads_total", "statistics", "hit"] == len(found)
+    assert made.telemetry.counts["mbevents_cache_reads_total", "statistics", "miss"] == 0
 
 
 def test_leases_come_before_the_snapshot_so_that_an_event_after_it_voids_the_count() -> None:
