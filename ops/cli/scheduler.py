@@ -24,7 +24,7 @@ def scheduler() -> None:
     with (
         told(settings),
         running("scheduler", settings) as service,
-        open_runtime(settings, progress=say_news, telemetry=service.telemetry) as parts,
+        open_runtime(settings, progress=say_news, telemetry=service.telemetry, create_redis=True) as parts,
     ):
         found = parts.scheduler
 
