@@ -5,12 +5,17 @@ if redis.call('GET', KEYS[3]) ~= ARGV[2] then
     return 0
 end
 local as_of = tonumber(ARGV[4])
-local good = ARGV[5] ~= '' and redis.call('HGET', KEYS[1], 'epoch') == ARGV[3]
+local clock = redis.call('HMGET', KEYS[1], 'epoch', 'number')
+local good = ARGV[5] ~= '' and clock[1] == ARGV[3]
 local numbers = {}
 for i = 7, #ARGV do
-    local number = good and redis.call('GET', ARGV[1] .. ARGV[i])
+    local number = good and tonumber(redis.call('GET', ARGV[1] .. ARGV[i]) or nil)
+    -- Ahead of the clock it is of an earlier one, which was lost or ended with its epoch: nothing valid has it.
+    if number and number > tonumber(clock[2]) then
+        number = nil
+    end
     numbers[i] = number
-    if number and tonumber(number) > as_of then
+    if number and number > as_of then
         good = false
     end
 end

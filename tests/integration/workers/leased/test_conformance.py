@@ -177,6 +177,25 @@ def test_when_redis_lost_what_tells_validity_nothing_is_valid_for_good(clients: 
     assert not put(leased, b"old", "every:artist", name="late", lease=lease)
 
 
+@pytest.mark.parametrize("lost", ["epoch", "clock"])
+def test_tags_of_a_clock_that_was_lost_keep_nothing_from_being_stored(clients: Clients, lost: str) -> None:
+    leased = RedisLeased(clients.entities, PREFIX)
+    assert put(leased, b"{}", "every:artist")
+    leased.forget(tags=["every:label", "every:artist"])
+    assert put(leased, b"{}", "every:artist")
+    if lost == "epoch":
+        leased.forget_all()
+    else:
+        clients.entities.delete(f"{PREFIX}:clock")
+    assert put(leased, b"1", "every:artist", name="new")
+    assert body_of(leased, "new") == b"1"
+    assert body_of(leased) is None
+    lease = lease_of(leased, "late")
+    leased.forget(tags=["every:artist"])
+    assert body_of(leased, "new") is None
+    assert not put(leased, b"old", "every:artist", name="late", lease=lease)
+
+
 @pytest.mark.parametrize(
     "junk", [b'{"name": "x"}', b"", b"\n", b"abc 0 0 0\n+x", b"0 " * 400, b"abc inf 0 0 \n+x", b"\xff\xfe 1 2 3\n+"]
 )
