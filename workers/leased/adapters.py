@@ -44,9 +44,10 @@ class RedisLeased:
         live = package.joinpath("live.lua").read_bytes()
         self._begin = package.joinpath("begin.lua").read_bytes()
         self._read = client.register_script(live + package.joinpath("read.lua").read_bytes())
-        self._lease = client.register_script(live + package.joinpath("lease.lua").read_bytes())
+        evictions = package.joinpath("evictions.lua").read_bytes()
+        self._lease = client.register_script(evictions + live + package.joinpath("lease.lua").read_bytes())
         self._inspect = client.register_script(package.joinpath("inspect.lua").read_bytes())
-        self._store = client.register_script(package.joinpath("store.lua").read_bytes())
+        self._store = client.register_script(evictions + package.joinpath("store.lua").read_bytes())
         self._forget = client.register_script(package.joinpath("forget.lua").read_bytes())
 
     @classmethod

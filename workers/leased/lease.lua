@@ -8,7 +8,8 @@ if not epoch then
 end
 local entry = live(KEYS[2])
 local taken = 0
-if (not entry or ARGV[5] == '1') and redis.call('SET', KEYS[3], ARGV[2], 'NX', 'PX', ARGV[3]) then
+if (not entry or ARGV[5] == '1') and redis.call('EXISTS', KEYS[3]) == 0 then
+    redis.call('SET', KEYS[3], ARGV[2] .. ' ' .. evictions(), 'PX', ARGV[3])
     taken = 1
 end
 return {taken, epoch, redis.call('HGET', KEYS[1], 'number'), entry}

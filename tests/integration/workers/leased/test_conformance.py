@@ -196,6 +196,38 @@ def test_tags_of_a_clock_that_was_lost_keep_nothing_from_being_stored(clients: C
     assert not put(leased, b"old", "every:artist", name="late", lease=lease)
 
 
+def evict(client: "redis.Redis", *, megabytes: int = 4) -> None:
+    """Fill Redis with what ends soon, and have it throw some of that away."""
+    policy = client.config_get("maxmemory-policy")["maxmemory-policy"] or "noeviction"
+    before = client.info("stats")["evicted_keys"]
+    client.mset({f"junk:{number}": b"x" * 10_000 for number in range(100 * megabytes)})
+    for number in range(100 * megabytes):
+        client.pexpire(f"junk:{number}", 5_000)
+    client.config_set("maxmemory-policy", "volatile-ttl")
+    client.config_set("maxmemory", client.info("memory")["used_memory"] - (megabytes << 18))
+    try:
+        client.set("more", 1, ex=5)
+    finally:
+        client.config_set("maxmemory", 0)
+        client.config_set("maxmemory-policy", policy)
+    assert client.info("stats")["evicted_keys"] > before
+
+
+def test_a_tag_that_was_invalidated_and_thrown_away_keeps_what_was_loaded_before_from_being_stored(
+    clients: Clients,
+) -> None:
+    leased = RedisLeased(clients.entities, PREFIX)
+    late, later = lease_of(leased, "late"), lease_of(leased, "later")
+    leased.forget(tags=["every:artist"])
+    evict(clients.entities)
+    # What the test makes sure of; the junk went first.
+    clients.entities.delete(f"{PREFIX}:tag:every:artist")
+    assert not put(leased, b"old", "every:artist", name="late", lease=late)
+    assert not put(leased, b"old", "every:artist", name="later", lease=later)
+    assert put(leased, b"new", "every:artist", name="late")
+    assert body_of(leased, "late") == b"new"
+
+
 @pytest.mark.parametrize(
     "junk", [b'{"name": "x"}', b"", b"\n", b"abc 0 0 0\n+x", b"0 " * 400, b"abc inf 0 0 \n+x", b"\xff\xfe 1 2 3\n+"]
 )
