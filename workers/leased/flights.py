@@ -8,25 +8,38 @@ T = TypeVar("T")
 
 
 class Flight(Generic[T]):
-    """One piece of work that others may wait for. The one who works calls `close` before what it got is certain."""
+    """One piece of work that others may wait for. The one who works calls `depart` before the work begins, and `close`
+    before what it got is certain."""
 
     def __init__(self, close: "Callable[[Flight[T]], None]") -> None:
         self._close = close
         self._landed = threading.Event()
         self._result: tuple[T] | None = None
+        self._certain = False
+        self.departed = False
+
+    def depart(self) -> None:
+        """Who joined until now asked before the work began: what it finds is true for them, whatever comes."""
+        self.departed = True
 
     def close(self) -> None:
         """Nobody joins any more: whoever comes now may know of a change that this work did not see."""
         self._close(self)
 
-    def land(self, result: T) -> None:
-        """Give the others what is true for all who joined."""
+    @property
+    def ended(self) -> bool:
+        return self._landed.is_set()
+
+    def land(self, result: T, *, certain: bool = True) -> None:
+        """Give the others what was found. `certain`: it is true for all who joined, not only for who did in time."""
+        self._certain = certain
         self._result = (result,)
 
-    def wait(self, seconds: float) -> tuple[T] | None:
-        """What the other one got; None if it got nothing that may be shared, or not in time."""
+    def wait(self, seconds: float, *, early: bool = False) -> tuple[T] | None:
+        """What the other one got; None if that is nothing for us, or not in time. `early`: we joined before it
+        departed."""
         self._landed.wait(seconds)
-        return self._result
+        return self._result if self._certain or early else None
 
     def end(self) -> None:
         self._close(self)

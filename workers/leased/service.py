@@ -20,10 +20,10 @@ from .flights import Flight, Flights
 
 log = structlog.get_logger(__name__)
 
-# Longest wait for a load of another thread of this process, which is certain to end.
-_LONGEST_FLIGHT = 60.0
 # A load that was overtaken by an invalidation is made again by whoever waited for it, but not for ever.
 _MOST_TRIES = 20
+
+_Flight = Flight[Loaded | Exception]
 
 
 class StoreUnavailableError(UnreachableError):
@@ -63,11 +63,13 @@ class Leased(Protocol):
 @dataclass(frozen=True, slots=True)
 class Times:
     """Seconds. `ttl`, and `absent_ttl` of what is not there, each ±10 % so that what was stored together does not
-    expire together; `patience`: how long to wait for a load of another process before loading without storing."""
+    expire together; `patience`: how long to wait for a load of another process before loading without storing;
+    `longest`: the same for one of another thread, longer than loads take: one that hangs must not hang all."""
 
     ttl: float = 3600
     absent_ttl: float = 45
     patience: float = 0.5
+    longest: float = 60.0
 
 
 class ReadThrough:
@@ -94,7 +96,7 @@ class ReadThrough:
         self._spawn = spawn
         self._sleep = sleep
         self._clock = clock
-        self._flights: Flights[Loaded] = Flights()
+        self._flights: Flights[Loaded | Exception] = Flights()
 
     def get(self, name: str, *, kind: str | None = None) -> Found | None:
         """What is kept; None is a miss (or a dead Redis). `kind` labels the metrics of this call."""
@@ -144,7 +146,7 @@ class ReadThrough:
             raise
         return found.body
 
-    def _renewed(self, name: str, found: Found, load: Load, kind: str | None, flight: "Flight[Loaded]") -> bytes | None:
+    def _renewed(self, name: str, found: Found, load: Load, kind: str | None, flight: "_Flight") -> bytes | None:
         try:
             taken = self._leased.lease(name, anew=True)
             if taken.lease is None:
@@ -167,13 +169,19 @@ class ReadThrough:
                     return self._lead(name, load, kind, flight)
                 finally:
                     flight.end()
-            shared = flight.wait(_LONGEST_FLIGHT)
+            # Read after we joined: if it departs between, we are only thought to be late.
+            early = not flight.departed
+            shared = flight.wait(self._times.longest, early=early)
             if shared is not None:
                 self._count("mbevents_cache_loads_total", kind, "shared")
+                if isinstance(shared[0], Exception):
+                    raise shared[0]
                 return shared[0].body
+            if not flight.ended:
+                break
         return self._fetch(name, load, None, kind, None).body
 
-    def _lead(self, name: str, load: Load, kind: str | None, flight: "Flight[Loaded]") -> bytes | None:
+    def _lead(self, name: str, load: Load, kind: str | None, flight: "_Flight") -> bytes | None:
         lease: Lease | None = None
         try:
             taken = self._take(name)
@@ -194,18 +202,21 @@ class ReadThrough:
             self._sleep(pause * random.uniform(0.5, 1))
             pause = min(2 * pause, 0.03)
 
-    def _fetch(
-        self, name: str, load: Load, lease: Lease | None, kind: str | None, flight: "Flight[Loaded] | None"
-    ) -> Loaded:
-        if lease is None and flight is not None:
-            # True for who asked before the load began, and for nobody else.
-            flight.close()
+    def _fetch(self, name: str, load: Load, lease: Lease | None, kind: str | None, flight: "_Flight | None") -> Loaded:
+        if flight is not None:
+            flight.depart()
+            if lease is None:
+                # True for who asked before the load began, and for nobody else.
+                flight.close()
         began = self._clock()
         try:
             loaded = load()
-        except BaseException:
+        except BaseException as error:
             if lease is not None:
                 self._give_back(name, lease)
+            if flight is not None and isinstance(error, Exception):
+                # They would wait as long for the same, one after the other.
+                flight.land(error, certain=lease is None)
             raise
         stored = False
         if lease is not None:
@@ -213,8 +224,8 @@ class ReadThrough:
                 # Who comes after this may know of an invalidation that came after the store.
                 flight.close()
             stored = self._store(name, lease, loaded, self._clock() - began)
-        if flight is not None and (stored or lease is None):
-            flight.land(loaded)
+        if flight is not None:
+            flight.land(loaded, certain=stored or lease is None)
         outcome = "unleased" if lease is None else "stored" if stored else "refused"
         self._count("mbevents_cache_loads_total", kind, outcome)
         return loaded

@@ -1,6 +1,7 @@
 """Who loads, who waits, and what is kept."""
 
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -117,6 +118,61 @@ def test_who_comes_after_an_invalidation_is_not_given_what_was_loaded_before_it(
     first.join(10)
     second.join(10)
     assert results == {"first": b"old", "second": b"new"}
+
+
+class Gated(FakeLeased):
+    """Nobody's lease comes before `open` is set: until then no load begins."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.open = threading.Event(), threading.Event()
+
+    def lease(self, name: str, *, anew: bool = False) -> Taken:
+        self.asked.set()
+        assert self.open.wait(10)
+        return super().lease(name, anew=anew)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_who_asked_before_a_load_began_takes_what_it_finds_although_it_is_overtaken_or_fails(fails: bool) -> None:
+    leased, loads, results = Gated(), list[int](), list[bytes | str | None]()
+    cache = through(leased)
+
+    def load() -> Loaded:
+        loads.append(1)
+        leased.forget(["page"])
+        if fails:
+            raise LookupError("no such thing")
+        return Loaded(b"{}")
+
+    def read() -> None:
+        try:
+            results.append(cache.get_or_load("page", load))
+        except LookupError as error:
+            results.append(str(error))
+
+    leader = many(read, 1)
+    assert leased.asked.wait(10)
+    readers = leader + many(read, 5)
+    # All of them wait: what they asked is behind them.
+    wait_for(lambda: sum(1 for _ in filter(threading.Thread.is_alive, readers)) == 6)
+    time.sleep(0.1)
+    leased.open.set()
+    for reader in readers:
+        reader.join(10)
+    assert results == ["no such thing" if fails else b"{}"] * 6
+    assert len(loads) == 1
+
+
+def test_a_load_that_hangs_hangs_nobody_else() -> None:
+    cache, slow = through(FakeLeased(), times=Times(patience=0, longest=0.1)), Slow(b"late")
+    hanging = many(lambda: cache.get_or_load("page", slow), 1)
+    assert slow.begun.wait(10)
+    try:
+        assert cache.get_or_load("page", Rows(b"new")) == b"new"
+    finally:
+        slow.finish.set()
+    hanging[0].join(10)
 
 
 def test_waiting_for_another_process_has_an_end_and_stores_nothing() -> None:
