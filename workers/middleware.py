@@ -84,8 +84,17 @@ class PostgresLedger:
                 return work(connection)
 
 
-def make_pool(database_url: str, *, size: int = 4) -> "ConnectionPool[psycopg.Connection[Any]]":
-    """One small pool for a process; it opens by itself, also later when the server is away."""
+def make_pool(
+    database_url: str, *, size: int = 4, statement_seconds: float = 0
+) -> "ConnectionPool[psycopg.Connection[Any]]":
+    """One small pool for a process; it opens by itself, also later when the server is away.
+
+    `statement_seconds`: how long the server works on a statement before it gives up; 0: as long as it takes.
+    """
+
+    def configure(connection: "psycopg.Connection[Any]") -> None:
+        connection.execute("SELECT set_config('statement_timeout', %s, false)", (f"{statement_seconds:g}s",))
+
     return ConnectionPool(
         database_url,
         min_size=1,
@@ -94,6 +103,7 @@ def make_pool(database_url: str, *, size: int = 4) -> "ConnectionPool[psycopg.Co
         open=True,
         name="worker-ledger",
         kwargs={"autocommit": True, "application_name": "mbevents worker"},
+        configure=configure if statement_seconds else None,
     )
 
 

@@ -1,6 +1,6 @@
 """`/entity/…`: what the database has of entities, as JSON, read through the caches.
 
-Plain functions: FastAPI runs them in threads, as loads wait for servers.
+Plain functions, run in threads of their own, as loads wait for servers.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import orjson
 from fastapi import FastAPI, Request, Response
 
 from events.errors import NotFoundError, UsageError
-from ops.web.reading import HEADERS, answer, answered
+from ops.web.reading import HEADERS, Readers, answer
 from schemas.values import ENTITY_TYPES
 from workers.caches.keys import Cached, Known, Redirect
 from workers.caches.service import Load, entity_key
@@ -33,8 +33,9 @@ class Searches(Protocol):
 
 def register(app: FastAPI, cache: Cache, load: Load, searches: Searches) -> None:
     """Add the addresses. Types are written as the web does (release-group) or as the database (release_group)."""
+    readers = Readers()
 
-    @answered
+    @readers.answered
     def entity(request: Request, entity_type: str, mbid: str) -> Response:
         key = entity_key(_type(entity_type), mbid)
         known = cache.known(*key, load)
@@ -46,7 +47,7 @@ def register(app: FastAPI, cache: Cache, load: Load, searches: Searches) -> None
             raise NotFoundError(f"There is no {_written(key.entity_type)} {key.mbid}.")
         return answer(request, known)
 
-    @answered
+    @readers.answered
     def entities(request: Request, entity_type: str) -> Response:
         found = _type(entity_type)
         mbids, names = request.query_params.getlist("mbid"), request.query_params.getlist("name")

@@ -1,11 +1,12 @@
 """What the addresses that are read have in common: answers with ETags, and errors as problems."""
 
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Awaitable, Callable
+from functools import partial, wraps
 from hashlib import blake2b
 
 import psycopg
 import structlog
+from anyio import CapacityLimiter, to_thread
 from fastapi import Request, Response
 
 from events.errors import NotFoundError, UnreachableError, UsageError
@@ -18,10 +19,30 @@ RETRY_AFTER = 5
 # A copy is good only as long as we say so: nobody else hears of an event.
 HEADERS = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
 
+# Threads of the web that may wait for what they read: the others are for who wants something else.
+MOST_READING = 20
+
 Answering = Callable[..., Response]
 
 
-def answered(answering: Answering) -> Answering:
+class Readers:
+    """Runs what answers readers, in threads of which there are so many for all of them."""
+
+    def __init__(self, most: int = MOST_READING) -> None:
+        self._threads = CapacityLimiter(most)
+
+    def answered(self, answering: Answering) -> Callable[..., Awaitable[Response]]:
+        """For FastAPI, with errors as problems."""
+        told = problems_told(answering)
+
+        @wraps(answering)
+        async def run(*args: object, **kwargs: object) -> Response:
+            return await to_thread.run_sync(partial(told, *args, **kwargs), limiter=self._threads)
+
+        return run
+
+
+def problems_told(answering: Answering) -> Answering:
     """Errors as problems: 400, 404, or 503 with Retry-After while a server is away."""
 
     @wraps(answering)

@@ -6,7 +6,7 @@ from typing import Protocol
 import orjson
 from fastapi import FastAPI, Request, Response
 
-from ops.web.reading import answer, answered
+from ops.web.reading import Readers, answer
 from workers.caches.statistics.core import Statistic
 from workers.caches.statistics.service import expired
 
@@ -20,7 +20,7 @@ class Statistics(Protocol):
 def register(app: FastAPI, statistics: Statistics) -> None:
     """Add the address. Nothing is counted while somebody waits; who finds something expired has it counted."""
 
-    @answered
+    @Readers().answered
     def shown(request: Request) -> Response:
         found = statistics.read()
         if expired(found):

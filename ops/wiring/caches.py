@@ -12,6 +12,8 @@ from ops.settings import RedisRole
 from ops.wiring.servers import Connection, Servers
 
 if TYPE_CHECKING:
+    from psycopg_pool import ConnectionPool
+
     from events.breaker import Breaker
     from workers.caches.search.service import Searches
     from workers.caches.service import EntityCache, Invalidator, Load
@@ -22,6 +24,11 @@ _PREFIXES = {RedisRole.ENTITIES: "entity", RedisRole.SEARCH: "search", RedisRole
 
 # Counting takes minutes, any other load a moment.
 _LEASE_SECONDS = {RedisRole.STATISTICS: 300.0}
+
+# What readers wait for: longer, and a table that somebody has locked would keep all threads of the web waiting.
+_READING_SECONDS = 5
+# A load, with the wait for a connection.
+_LONGEST_LOAD = 12
 
 
 class Caches(Servers):
@@ -51,7 +58,7 @@ class Caches(Servers):
         from workers.caches.service import EntityCache
         from workers.leased.service import ReadThrough, Times
 
-        times = Times(ttl=self.settings.entity_cache_seconds)
+        times = Times(ttl=self.settings.entity_cache_seconds, longest=_LONGEST_LOAD)
         return EntityCache(ReadThrough(self.leased(RedisRole.ENTITIES), "entity", times, telemetry=self.telemetry))
 
     @cached_property
@@ -59,7 +66,7 @@ class Caches(Servers):
         """Pages and searches, tagged with what they depend on (`workers.caches.tags`)."""
         from workers.leased.service import ReadThrough, Times
 
-        times = Times(ttl=self.settings.search_cache_seconds, patience=2)
+        times = Times(ttl=self.settings.search_cache_seconds, patience=2, longest=_LONGEST_LOAD)
         return ReadThrough(self.leased(RedisRole.SEARCH), "search", times, telemetry=self.telemetry)
 
     @cached_property
@@ -99,14 +106,15 @@ class Caches(Servers):
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """As `connect`, for who answers readers: a database that is away is not waited for again and again.
+        """As `connect`, for who answers readers: no statement takes longer than they wait, and a database that is away
+        is not waited for again and again.
 
         Raises UnreachableError, psycopg.OperationalError.
         """
         if not self._database_circuit.allow():
             raise UnreachableError("The database did not answer a moment ago.")
         try:
-            with self.connect() as connection:
+            with self._readers.connection() as connection:
                 yield connection
         except psycopg.OperationalError as error:
             # With a code it answered, unless it said that it goes away.
@@ -117,6 +125,14 @@ class Caches(Servers):
             raise
         else:
             self._database_circuit.succeeded()
+
+    @cached_property
+    def _readers(self) -> "ConnectionPool[Connection]":
+        from workers.middleware import make_pool
+
+        pool = make_pool(self.database_url, statement_seconds=_READING_SECONDS)
+        self._closing.callback(pool.close)
+        return pool
 
     @cached_property
     def _database_circuit(self) -> "Breaker":

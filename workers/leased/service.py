@@ -216,7 +216,7 @@ class ReadThrough:
                 self._give_back(name, lease)
             if flight is not None and isinstance(error, Exception):
                 # They would wait as long for the same, one after the other.
-                flight.land(error, certain=lease is None)
+                flight.land(error)
             raise
         stored = False
         if lease is not None:
