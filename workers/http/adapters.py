@@ -43,7 +43,8 @@ class _Line:
 
     @property
     def is_good(self) -> bool:
-        return self.connection.is_idle() and not self.connection.has_expired()
+        # httpcore sees over HTTP/1.1 only that the server has closed it: a few such would use up all tries of a call.
+        return self.connection.is_idle() and not self.connection.has_expired() and not self.network.is_readable()
 
     def close(self) -> None:
         with suppress(Exception):  # whatever it says now, nobody wants to know
@@ -111,9 +112,12 @@ class Wire:
         try:
             response = line.connection.handle_request(self._prepared(request))
             begun = True
+            if not 200 <= response.status <= 999:
+                # Over HTTP/2 it may be any number; a switch to another protocol is nothing that we asked for.
+                raise CallError(Kind.PROTOCOL, "What came has no status of HTTP.")
             try:
                 headers = _headers(response.headers)
-                body = self._receive(response, headers, empty=request.method == "HEAD")
+                body = self._receive(line, response, headers, empty=request.method == "HEAD")
             finally:
                 response.close()
             if line.has_left_over():
@@ -134,13 +138,15 @@ class Wire:
                 Kind.PROTOCOL, f"What came is not HTTP ({type(error).__name__}: {error!s:.100})."
             ) from error
 
-    def _receive(self, response: httpcore.Response, headers: Mapping[str, str], *, empty: bool) -> bytes:
+    def _receive(self, line: _Line, response: httpcore.Response, headers: Mapping[str, str], *, empty: bool) -> bytes:
         encoding = "" if empty or response.status in {204, 304} else headers.get("content-encoding", "")
         body = Body(encoding, self._most_bytes)
         length = headers.get("content-length", "")
         if not empty and length.isdecimal() and len(length) < 20 and int(length) > self._most_bytes:
             raise CallError(Kind.TOO_LARGE, f"It has {int(length):,} bytes; at most {self._most_bytes:,} are taken.")
         for piece in response.iter_stream():
+            # What was read at once may be thousands of chunks.
+            line.network.left(None)
             body.feed(piece)
         return body.end()
 

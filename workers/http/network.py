@@ -61,6 +61,7 @@ class Network(httpcore.NetworkBackend):
     ) -> None:
         self.until = float("-inf")
         self.ended = False
+        self._stream: Stream | None = None
         self._resolve = resolve
         self._allowed = allowed
         self._clock = clock
@@ -102,9 +103,14 @@ class Network(httpcore.NetworkBackend):
                 why = error.strerror or type(error).__name__
             else:
                 found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                return Stream(found, self)
+                self._stream = Stream(found, self)
+                return self._stream
         self.left(None)
         raise CallError(Kind.CONNECTION, f"No connection to {host}: {why}.")
+
+    def is_readable(self) -> bool:
+        """Of an idle connection: the server has closed it, or says what nobody asked for."""
+        return self._stream is not None and self._stream.is_readable()
 
 
 class Stream(httpcore.NetworkStream):
@@ -159,11 +165,10 @@ class Stream(httpcore.NetworkStream):
         if info == "ssl_object":
             return self._socket if isinstance(self._socket, ssl.SSLSocket) else None
         if info == "is_readable":
-            return self._is_readable()
+            return self.is_readable()
         return None
 
-    def _is_readable(self) -> bool:
-        """Of an idle connection: the server has closed it, or says what nobody asked for."""
+    def is_readable(self) -> bool:
         if self._socket.fileno() < 0:
             return True
         poll = select.poll()

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from tests.waiting import wait_for
+
 Script = Callable[[socket.socket], object]
 """What to do with a connection once a request has come; afterwards it is closed."""
 
@@ -17,7 +19,7 @@ class Hostile:
     def __init__(self, scripts: list[Script], tls: ssl.SSLContext | None) -> None:
         self.requests: list[bytes] = []
         self.times: list[float] = []
-        self.connections = 0
+        self.connections = self.ended = 0
         self._scripts = scripts
         self._tls = tls
         self._lock = threading.Lock()
@@ -34,6 +36,9 @@ class Hostile:
     def lines(self) -> list[str]:
         """The first line of each request."""
         return [request.partition(b"\r\n")[0].decode() for request in self.requests]
+
+    def wait_for_the_end_of(self, connections: int) -> None:
+        wait_for(lambda: self.ended == connections)
 
     def close(self) -> None:
         with suppress(OSError):
@@ -56,6 +61,13 @@ class Hostile:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
+        try:
+            self._talk(connection)
+        finally:
+            with self._lock:
+                self.ended += 1
+
+    def _talk(self, connection: socket.socket) -> None:
         with suppress(OSError):
             if self._tls is not None:
                 connection = self._tls.wrap_socket(connection, server_side=True)

@@ -138,6 +138,22 @@ def test_a_server_that_takes_nothing_is_given_up(client: Make) -> None:
         assert time.monotonic() - began < 3
 
 
+def test_thousands_of_chunks_that_come_at_once_do_not_outlive_the_deadline(client: Make) -> None:
+    took = []
+
+    def feed(_body: object, _piece: bytes) -> None:
+        took.append(time.monotonic())
+        time.sleep(0.01)
+
+    with (
+        pytest.MonkeyPatch.context() as patched,
+        hostile(says(OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 5000)) as server,
+    ):
+        patched.setattr("workers.http.adapters.Body.feed", feed)
+        assert kind(client(deadline=0.3).get(server.url)) is Kind.DEADLINE
+    assert took[-1] - took[0] < 0.5
+
+
 @pytest.mark.parametrize("status", ["429 Slow Down", "502 Bad Gateway", "503 Busy", "504 Late"])
 def test_what_may_pass_is_tried_three_times(client: Make, status: str) -> None:
     with hostile(answers(status=status), answers(status=status), answers(b"at last")) as server:

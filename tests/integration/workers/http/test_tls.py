@@ -74,9 +74,16 @@ def trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
 
 
 def speaks_h2(
-    *, body: bytes = b"", length: int | None = None, ends: bool = True, resets: bool = False, leaves: bool = False
+    *,
+    body: bytes = b"",
+    length: int | None = None,
+    status: str = "200",
+    ends: bool = True,
+    resets: bool = False,
+    leaves: bool = False,
+    done: threading.Event | None = None,
 ) -> Script:
-    """Answers each request with its path, or `body`."""
+    """Answers each request with its path, or `body`; until `done`."""
 
     def script(connection: socket.socket) -> object:
         state = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
@@ -94,12 +101,15 @@ def speaks_h2(
                     headers = dict(event.headers)
                     said = body or headers[b":path"]
                     size = len(said) if length is None else length
-                    state.send_headers(event.stream_id, [(":status", "200"), ("content-length", str(size))])
+                    state.send_headers(event.stream_id, [(":status", status), ("content-length", str(size))])
                     if resets:
                         state.reset_stream(event.stream_id)
                         continue
                     state.send_data(event.stream_id, said, end_stream=ends)
             connection.sendall(state.data_to_send())
+            if done is not None and state.highest_inbound_stream_id:
+                done.wait(10)
+                return None
             got = connection.recv(65536)
         return None
 
@@ -122,6 +132,29 @@ def test_a_server_that_goes_away_is_asked_again(client: Make, trusted: ssl.SSLCo
         answer = client().get(f"{server.url}/again")
         assert isinstance(answer, Answer)
         assert answer.body == b"/again"
+
+
+def test_connections_that_the_server_closed_meanwhile_cost_no_try(client: Make, trusted: ssl.SSLContext) -> None:
+    done, together = threading.Event(), threading.Barrier(3)
+    closing = speaks_h2(done=done)
+
+    def at_once(connection: socket.socket) -> object:
+        together.wait(10)
+        return closing(connection)
+
+    with hostile(at_once, at_once, at_once, speaks_h2(), tls=trusted) as server:
+        one = client()
+        threads = [threading.Thread(target=one.get, args=(server.url,)) for _ in range(3)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join(10)
+        assert server.connections == 3
+        done.set()
+        server.wait_for_the_end_of(3)
+        # As many as there are tries.
+        assert isinstance(one.request("DELETE", server.url), Answer)
+        assert server.connections == 4
 
 
 def test_threads_never_get_each_others_answers(client: Make, trusted: ssl.SSLContext) -> None:
@@ -150,9 +183,20 @@ def test_threads_never_get_each_others_answers(client: Make, trusted: ssl.SSLCon
         (speaks_h2(body=b"hello", length=50, ends=False), Kind.DEADLINE),
         (speaks_h2(resets=True), Kind.TRUNCATED),
         (speaks_h2(leaves=True), Kind.CONNECTION),
+        (speaks_h2(status="4200000"), Kind.PROTOCOL),
+        (speaks_h2(status="-5"), Kind.PROTOCOL),
         (lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n") or is_silent(connection), Kind.CONNECTION),
     ],
-    ids=["more than its length", "less than its length", "never ends", "reset", "goes away", "no HTTP/2, then closed"],
+    ids=[
+        "more than its length",
+        "less than its length",
+        "never ends",
+        "reset",
+        "goes away",
+        "no status",
+        "less than a status",
+        "no HTTP/2, then closed",
+    ],
 )
 def test_what_goes_wrong_over_http_2_is_one_clear_outcome_too(
     client: Make, trusted: ssl.SSLContext, script: Script, wanted: Kind
