@@ -25,11 +25,20 @@ from .reporting import Reporter
 log = structlog.get_logger(__name__)
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
+# Without spaces around it, which are none of the value's and which h11 and h2 refuse by quoting it.
+_HEADER_VALUE = re.compile(r"(?:[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?)?")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# Seconds. The leases of turns are made for no longer calls.
+_LONGEST = 3600.0
 # A request that ends with its call's deadline sooner than after these seconds is not held against the host.
 _SLOW = 5.0
-# These are the client's own to say.
-_OWN_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding", "user-agent"})
+# These are the client's own to say, and those of the connection.
+_OWN_HEADERS = frozenset(
+    {
+        *("host", "content-length", "transfer-encoding", "connection", "accept-encoding", "user-agent"),
+        *("expect", "http2-settings", "keep-alive", "proxy-connection", "te", "trailer", "upgrade"),
+    }
+)
 
 
 class Exchange(Protocol):
@@ -130,6 +139,10 @@ class HttpClient:
     ) -> Outcome:
         if caching is not None and (method != "GET" or self._answers is None):
             raise UsageError("Only answers to GET are kept, by a client that has where to keep them.")
+        if method not in _METHODS:
+            raise UsageError(f"{method!r:.40} is no method that is taken: {', '.join(sorted(_METHODS))}.")
+        if deadline is not None and not deadline <= _LONGEST:
+            raise UsageError(f"A call has at most {_LONGEST:g} seconds.")
         until = self._clock() + (self._deadline if deadline is None else deadline)
         try:
             parsed = core.parsed_url(url)
@@ -198,6 +211,9 @@ class HttpClient:
 
     def _asked(self, request: Request, until: float) -> Reply:
         """One request, in its turn; a redirect or an answer."""
+        if self._clock() >= until:
+            # No turn is used up for what comes too late.
+            raise CallError(Kind.DEADLINE, "It took longer than the whole call may.")
         host = request.host
         if self._guarded is not None:
             guard.check_url(request.url, allow_http=self._guarded.allow_http)

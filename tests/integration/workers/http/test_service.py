@@ -173,6 +173,9 @@ def test_a_failure_is_told_once_and_without_what_was_asked(client: Make) -> None
         ("https://example.org/", {"Bad Name": "1"}),
         ("https://example.org/", {"X": "1\r\nY: 2"}),
         ("https://example.org/", {"X": "ü"}),
+        ("https://example.org/", {"Authorization": "Bearer secret "}),
+        ("https://example.org/", {"Authorization": "\tBearer secret"}),
+        ("https://example.org/", {"TE": "secret"}),
         ("https://example.org/", {"Host": "other"}),
         ("https://example.org/", {"User-Agent": SEED_AGENT}),
     ],
@@ -183,6 +186,26 @@ def test_what_makes_no_sense_is_refused_before_anything_is_sent(
     with pytest.raises(UsageError) as caught:
         client(resolve=never).get(url, headers=headers)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["", "get", "CONNECT", "GET / HTTP/1.1\r\nX: y\r\n\r\nGET", "GËT"])
+def test_other_methods_are_refused_before_anything_is_sent(client: Make, method: str) -> None:
+    with pytest.raises(UsageError):
+        client(resolve=never).request(method, "https://example.org/")
+
+
+@pytest.mark.parametrize("deadline", [float("inf"), float("nan"), 1e12])
+def test_a_deadline_that_is_none_is_refused(client: Make, deadline: float) -> None:
+    with pytest.raises(UsageError):
+        client(resolve=never).get("https://example.org/", deadline=deadline)
+
+
+def test_a_call_that_has_no_time_left_uses_up_no_turn(client: Make) -> None:
+    one = client(policies=Policies([Policy("test", ("127.0.0.1",), rate=0.001)]))
+    with hostile(answers()) as server:
+        for deadline in (0.0, -1.0):
+            assert kind(one.get(server.url, deadline=deadline)) is Kind.DEADLINE
+        assert isinstance(one.get(server.url), Answer)
 
 
 def test_only_what_is_read_is_kept(client: Make) -> None:
