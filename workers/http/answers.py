@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import orjson
 
+from events.errors import UsageError
 from events.telemetry import NoTelemetry, Telemetry
 from workers.leased.core import Loaded
 from workers.leased.flights import Flight, Flights
@@ -21,6 +22,10 @@ Ask = Callable[[float], Answer]
 _OWN_FAULT = frozenset({Kind.DEADLINE, Kind.LIMITED})
 
 
+# A year.
+_LONGEST = 366 * 86400
+
+
 @dataclass(frozen=True, slots=True)
 class Caching:
     """Seconds: how long an answer is fresh; how long after that it may be given while it is renewed, or when that
@@ -29,6 +34,10 @@ class Caching:
     fresh: float
     stale: float = 0.0
     negative: float = 60.0
+
+    def __post_init__(self) -> None:
+        if not all(0 <= seconds <= _LONGEST for seconds in (self.fresh, self.stale, self.negative)):
+            raise UsageError(f"Answers are kept for 0 to {_LONGEST:,} seconds.")
 
 
 class Answers:
@@ -110,9 +119,13 @@ class Answers:
             spawn=lambda work: self._renew(request.name, work),
         )
         kept = through.get_or_load(request.name, load)
-        if own or kept is None:
+        if own:
             return own[0]
-        return _decoded(kept, self._now())
+        answer = None if kept is None else _decoded(kept, self._now())
+        if answer is None:
+            # Of another version of us, or nobody's.
+            load()
+        return answer or own[0]
 
     def _renew(self, name: str, work: Callable[[], object]) -> None:
         """In the background, once at a time for each name."""
@@ -135,8 +148,12 @@ def _encoded(answer: Answer, fresh_until: float) -> bytes:
     return orjson.dumps(head) + b"\n" + answer.body
 
 
-def _decoded(kept: bytes, now: float) -> Answer:
+def _decoded(kept: bytes, now: float) -> Answer | None:
+    """None for what we did not write."""
     raw, _, body = kept.partition(b"\n")
-    head = orjson.loads(raw)
-    stale = now > head["fresh_until"]
-    return Answer(head["status"], head["headers"], body, head["url"], cached=True, stale=stale)
+    try:
+        head = orjson.loads(raw)
+        stale = now > head["fresh_until"]
+        return Answer(head["status"], head["headers"], body, head["url"], cached=True, stale=stale)
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
+from events.errors import UsageError
 from ops.stack import Stack
 from tests.integration.workers.http.hostile import Hostile, answers, hostile, is_silent, says
 from tests.integration.workers.http.making import Make, kind, nobody
@@ -155,6 +156,23 @@ def test_an_old_answer_is_better_than_a_failure(process: Process) -> None:
         got(one.get(server.url, caching=caching))
         wait_for(lambda: got(one.get(server.url, caching=caching)).stale)
         wait_for(lambda: got(one.get(server.url, caching=caching)).body == b"old" and len(server.requests) > 1)
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), float("nan"), -1.0, 1e12])
+def test_a_time_to_keep_that_is_none_is_refused(seconds: float) -> None:
+    for field in ("fresh", "stale", "negative"):
+        with pytest.raises(UsageError):
+            Caching(**{"fresh": 60.0, field: seconds})
+
+
+def test_what_is_kept_and_makes_no_sense_is_asked_for_again(redis_server: Stack, process: Process) -> None:
+    with hostile(answers(b"hello")) as server, redis.Redis.from_url(redis_server.redis_url(2)) as connection:
+        process().get(server.url, caching=MINUTE)
+        (entry,) = (key for key in connection.keys("MB:http:*") if b"clock" not in key)
+        header, _, _ = connection.get(entry).partition(b"\n")
+        for rubbish in (b"+rubbish", b'+{"status": 200}\nhello', b"+[]\n", b"-"):
+            connection.set(entry, header + b"\n" + rubbish, px=60_000)
+            assert got(process().get(server.url, caching=MINUTE)).body == b"hello"
 
 
 def test_without_its_redis_every_process_asks_for_itself(client: Make) -> None:
