@@ -140,7 +140,11 @@ class Answers:
             if name in self._renewing:
                 return
             self._renewing.add(name)
-        threading.Thread(target=run, name="http-renewal", daemon=True).start()
+        try:
+            threading.Thread(target=run, name="http-renewal", daemon=True).start()
+        except RuntimeError:
+            # Too many threads, or this process ends: what is old is still better than an error.
+            self._renewing.discard(name)
 
 
 def _encoded(answer: Answer, fresh_until: float) -> bytes:

@@ -175,6 +175,21 @@ def test_what_is_kept_and_makes_no_sense_is_asked_for_again(redis_server: Stack,
             assert got(process().get(server.url, caching=MINUTE)).body == b"hello"
 
 
+def test_an_old_answer_is_given_also_where_no_thread_can_renew_it(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    one, caching = process(), Caching(fresh=0.05, stale=60)
+    with hostile(answers(b"old"), answers(b"new")) as server:
+        got(one.get(server.url, caching=caching))
+        with monkeypatch.context() as without:
+            without.setattr(threading.Thread, "start", none)
+            wait_for(lambda: got(one.get(server.url, caching=caching)).stale)
+        wait_for(lambda: got(one.get(server.url, caching=caching)).body == b"new")
+
+
 def test_without_its_redis_every_process_asks_for_itself(client: Make) -> None:
     with nobody() as away, hostile(answers(b"asked")) as server:
         one = client(answers=Answers(RedisLeased(away, "MB:http")))
