@@ -14,7 +14,7 @@ from h2.events import ConnectionTerminated, StreamReset
 
 from .body import Body
 from .core import CallError, Kind, Reply, Request, is_idempotent, port_of
-from .network import CONNECT_SECONDS, Network, Resolve, resolve
+from .network import CONNECT_SECONDS, Lookups, Network, Resolve
 
 # Connections that wait for the next call, and how many seconds they do.
 _IDLE, _IDLE_SECONDS = 16, 15.0
@@ -69,14 +69,14 @@ class Wire:
         *,
         timeout: float = 30.0,
         most_bytes: int = 16 << 20,
-        resolve: Resolve = resolve,
+        resolve: Resolve | None = None,
         allowed: Callable[[str], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._agent = agent
         self._timeouts = {"connect": min(timeout, CONNECT_SECONDS), "read": timeout, "write": timeout}
         self._most_bytes = most_bytes
-        self._resolve = resolve
+        self._resolve = resolve or Lookups()
         self._allowed = allowed
         self._clock = clock
         self._lock = threading.Lock()

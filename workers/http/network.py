@@ -17,32 +17,45 @@ Resolve = Callable[[str, int, float], list[str]]
 
 CONNECT_SECONDS = 10.0
 # Lookups that hang end only when the system's resolver gives them up.
-_lookups = threading.BoundedSemaphore(32)
+_LOOKUPS = 32
 
 
-def resolve(host: str, port: int, seconds: float) -> list[str]:
-    """By the system's resolver, which knows no deadline: it is left alone when it takes longer."""
-    if not _lookups.acquire(timeout=seconds):
-        raise CallError(Kind.DNS, f"The address of {host} was not looked up in time: too many lookups hang.")
-    found: list[list[str] | str] = []
+class Lookups:
+    """By the system's resolver, which knows no deadline: it is left alone when it takes longer. A Resolve.
 
-    def look() -> None:
+    Each client has its own: names of users that hang keep nobody from the services that we know.
+    """
+
+    def __init__(self, most: int = _LOOKUPS) -> None:
+        self._free = threading.BoundedSemaphore(most)
+
+    def __call__(self, host: str, port: int, seconds: float) -> list[str]:
+        end = time.monotonic() + seconds
+        if not self._free.acquire(timeout=seconds):
+            raise CallError(Kind.DNS, f"The address of {host} was not looked up in time: too many lookups hang.")
+        found: list[list[str] | str] = []
+
+        def look() -> None:
+            try:
+                told = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                found.append(list(dict.fromkeys(str(address[0]) for *_, address in told)))
+            except (OSError, UnicodeError) as error:
+                found.append(getattr(error, "strerror", None) or str(error))
+            finally:
+                self._free.release()
+
+        looking = threading.Thread(target=look, name="http-dns", daemon=True)
         try:
-            told = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            found.append(list(dict.fromkeys(str(address[0]) for *_, address in told)))
-        except (OSError, UnicodeError) as error:
-            found.append(getattr(error, "strerror", None) or str(error))
-        finally:
-            _lookups.release()
-
-    looking = threading.Thread(target=look, name="http-dns", daemon=True)
-    looking.start()
-    looking.join(seconds)
-    if not found:
-        raise CallError(Kind.DNS, f"The address of {host} was not found within {seconds:.1f} s.")
-    if isinstance(found[0], str):
-        raise CallError(Kind.DNS, f"{host} has no address: {found[0]}.")
-    return found[0]
+            looking.start()
+        except RuntimeError as error:
+            self._free.release()
+            raise CallError(Kind.DNS, f"The address of {host} was not looked up: {error}.") from None
+        looking.join(max(0.0, end - time.monotonic()))
+        if not found:
+            raise CallError(Kind.DNS, f"The address of {host} was not found within {seconds:.1f} s.")
+        if isinstance(found[0], str):
+            raise CallError(Kind.DNS, f"{host} has no address: {found[0]}.")
+        return found[0]
 
 
 class Network(httpcore.NetworkBackend):

@@ -15,7 +15,7 @@ from workers.http.answers import Answers
 from workers.http.buckets import Buckets, LocalBuckets
 from workers.http.core import Failure, Kind, Outcome
 from workers.http.gate import Gate
-from workers.http.network import Resolve, resolve
+from workers.http.network import Resolve
 from workers.http.policies import Policies, Policy
 from workers.http.reporting import Reporter
 from workers.http.service import Guard, HttpClient
@@ -33,7 +33,7 @@ def made(
     buckets: Buckets | None = None,
     answers: Answers | None = None,
     guarded: Guard | None = None,
-    resolve: Resolve = resolve,
+    resolve: Resolve | None = None,
     allowed: Callable[[str], bool] | None = None,
     contact: str | None = None,
     failures: int = 100,

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 import zlib
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,9 @@ from tests.integration.workers.http.hostile import (
     says,
 )
 from tests.integration.workers.http.making import Make, kind
-from workers.http.core import Answer, Failure, Kind
+from workers.http.core import Answer, CallError, Failure, Kind
+from workers.http.network import Lookups
+from workers.http.service import Guard
 
 OK = b"HTTP/1.1 200 OK\r\n"
 GZIPPED = {"Content-Encoding": "gzip"}
@@ -119,6 +122,56 @@ def test_a_lookup_that_hangs_does_not_outlive_the_deadline(client: Make, monkeyp
     assert kind(client(deadline=0.2).get("http://slow.example/")) in {Kind.DNS, Kind.DEADLINE}
     assert time.monotonic() - began < 3
     ended.set()
+
+
+def test_lookups_of_users_names_that_hang_keep_nobody_from_known_services(
+    client: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended, real = threading.Event(), socket.getaddrinfo
+
+    def hang(host: str, *details: Any, **options: Any) -> Any:
+        if host != "127.0.0.1":
+            ended.wait(10)
+        return real("127.0.0.1", *details, **options)
+
+    monkeypatch.setattr("socket.getaddrinfo", hang)
+    users, known = client(guarded=Guard(allow_http=True), deadline=0.3), client()
+    with hostile(answers()) as server:
+        threads = [threading.Thread(target=users.get, args=(f"http://{n}.example/",)) for n in range(32)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join(10)
+        assert kind(users.get("http://another.example/")) in {Kind.DNS, Kind.DEADLINE}
+        assert isinstance(known.get(server.url), Answer)
+        ended.set()
+
+
+def test_waiting_for_others_lookups_is_a_part_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended, look = threading.Event(), Lookups(most=1)
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: ended.wait(10) and [])
+    threading.Timer(0.5, ended.set).start()
+    with pytest.raises(CallError):
+        look("one.example", 80, 0.1)
+    began = time.monotonic()
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: time.sleep(2) or [])
+    with pytest.raises(CallError):
+        look("another.example", 80, 0.8)
+    assert time.monotonic() - began < 1.1
+
+
+def test_no_thread_for_a_lookup_is_an_outcome_and_takes_nobodys_place(
+    client: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    one = client(resolve=Lookups(most=1), deadline=1)
+    with monkeypatch.context() as without:
+        without.setattr("workers.http.network.threading.Thread.start", none)
+        assert kind(one.get("http://example.invalid/")) is Kind.DNS
+    with hostile(answers()) as server:
+        assert isinstance(one.get(server.url), Answer)
 
 
 def test_another_address_is_tried_where_one_does_not_answer(client: Make) -> None:
