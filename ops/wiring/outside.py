@@ -39,6 +39,7 @@ class Outside(Servers):
         from workers.http.policies import standard
         from workers.http.service import HttpClient
         from workers.leased.adapters import RedisLeased
+        from workers.leased.keeping import LEASE_SECONDS, KeptLeased
 
         found, namespace = self.settings, self.settings.redis_namespace
         wire = Wire(
@@ -47,17 +48,16 @@ class Outside(Servers):
             most_bytes=found.http_body_mb << 20,
             allowed=None if guarded is None else is_public,
         )
+        leased = RedisLeased.of(self.client(RedisRole.SEARCH), f"{namespace}:http", lease_seconds=LEASE_SECONDS)
         # Longer than any load, or what a slow one gets would not be kept.
-        leased = RedisLeased.of(
-            self.client(RedisRole.SEARCH), f"{namespace}:http", lease_seconds=found.http_deadline_seconds + 5
-        )
+        kept = KeptLeased(leased, longest=found.http_deadline_seconds + 5)
         client = HttpClient(
             wire,
             Gate(RedisBuckets(self.client(RedisRole.LIMITS), namespace=namespace), telemetry=self.telemetry),
             standard(found.wikimedia_rate),
             # Hosts come and go: those that were not asked for long are forgotten.
             lru_cache(maxsize=1024)(self._http_breaker),
-            answers=None if guarded is not None else Answers(leased, telemetry=self.telemetry),
+            answers=None if guarded is not None else Answers(kept, telemetry=self.telemetry),
             contact=found.operator_contact,
             deadline=found.http_deadline_seconds,
             guarded=guarded,

@@ -20,7 +20,9 @@ LONGEST_LEASE = 7200.0
 
 
 class BucketsUnavailableError(UnreachableError):
-    """The Redis of the limits does not answer."""
+    """The Redis of the limits does not answer. `in_doubt`: it may yet do what it was told."""
+
+    in_doubt = False
 
 
 class Buckets(Protocol):
@@ -28,6 +30,10 @@ class Buckets(Protocol):
 
     def take(self, bucket: str, policy: Policy, lease: str, seconds: float) -> float:
         """0: go, for at most `seconds`. Otherwise how long to wait before asking again."""
+        ...
+
+    def renew(self, bucket: str, lease: str, seconds: float) -> bool:
+        """The lease stands for so long from now on. False when it did not."""
         ...
 
     def give_back(self, bucket: str, policy: Policy, lease: str, *, hold: float = 0) -> None:
@@ -41,6 +47,7 @@ class RedisBuckets:
     def __init__(self, client: "redis.Redis", *, namespace: str) -> None:
         self._prefix = f"{namespace}:http:"
         self._take = client.register_script(_script("take"))
+        self._renew = client.register_script(_script("renew"))
         self._give_back = client.register_script(_script("give_back"))
 
     def take(self, bucket: str, policy: Policy, lease: str, seconds: float) -> float:
@@ -56,6 +63,10 @@ class RedisBuckets:
         with _told():
             wait = int(self._take(self._keys(bucket), arguments))
         return wait / 1e6 if wait >= 0 else landing(policy)
+
+    def renew(self, bucket: str, lease: str, seconds: float) -> bool:
+        with _told():
+            return bool(self._renew(self._keys(bucket)[1:], [lease, _micros(seconds), _micros(LONGEST_LEASE)]))
 
     def give_back(self, bucket: str, policy: Policy, lease: str, *, hold: float = 0) -> None:
         with _told():
@@ -104,6 +115,14 @@ class LocalBuckets:
             state.leases[lease] = now + seconds
             return 0
 
+    def renew(self, bucket: str, lease: str, seconds: float) -> bool:
+        with self._lock:
+            state = self._states.get(bucket)
+            if state is None or lease not in state.leases:
+                return False
+            state.leases[lease] = self._clock() + seconds
+            return True
+
     def give_back(self, bucket: str, policy: Policy, lease: str, *, hold: float = 0) -> None:
         with self._lock:
             now = self._clock()
@@ -144,4 +163,6 @@ def _told() -> Iterator[None]:
     try:
         yield
     except redis.RedisError as error:
-        raise BucketsUnavailableError(f"Redis of the limits: {type(error).__name__}: {error}") from error
+        away = BucketsUnavailableError(f"Redis of the limits: {type(error).__name__}: {error}")
+        away.in_doubt = isinstance(error, redis.TimeoutError)
+        raise away from error

@@ -48,6 +48,7 @@ class RedisLeased:
         self._lease = client.register_script(evictions + live + package.joinpath("lease.lua").read_bytes())
         self._inspect = client.register_script(package.joinpath("inspect.lua").read_bytes())
         self._store = client.register_script(evictions + package.joinpath("store.lua").read_bytes())
+        self._renew = client.register_script(package.joinpath("renew.lua").read_bytes())
         self._forget = client.register_script(package.joinpath("forget.lua").read_bytes())
 
     @classmethod
@@ -93,6 +94,11 @@ class RedisLeased:
                     args=[self._tags, lease.token, lease.epoch, lease.as_of, entry, ms, *loaded.tags],
                 )
             )
+
+    def renew(self, name: str, lease: Lease) -> bool:
+        """Have the lease stand for its full length from now on. False when it is void."""
+        with told():
+            return bool(self._renew(keys=[self.lease_of(name)], args=[lease.token, self._lease_ms]))
 
     def give_back(self, name: str, lease: Lease) -> None:
         with told():

@@ -72,6 +72,19 @@ def test_the_lease_of_a_process_that_died_ends_and_its_token_was_spent(given: Gi
     assert buckets.take("b", policy, "b", 10) == 0
 
 
+def test_a_lease_that_is_renewed_stands_on_and_one_that_is_not_there_does_not_come_back(given: Given) -> None:
+    buckets, policy = given(), Policy("p", burst=1, concurrency=1)
+    assert not buckets.renew("b", "a", 10)
+    assert buckets.take("b", policy, "a", 0.2) == 0
+    assert buckets.renew("b", "a", 10)
+    time.sleep(0.25)
+    assert buckets.take("b", policy, "c", 10) == landing(policy)
+    assert buckets.renew("b", "a", 0.1)
+    time.sleep(0.15)
+    assert buckets.take("b", policy, "c", 10) == 0
+    assert not buckets.renew("b", "a", 10)
+
+
 def test_what_one_was_asked_to_wait_all_wait(given: Given) -> None:
     one, another, policy = given(), given(), Policy("p", concurrency=9)
     assert one.take("b", policy, "a", 10) == 0
@@ -153,6 +166,8 @@ def test_nothing_stays_in_redis(limits: "redis.Redis") -> None:
         buckets, policy = RedisBuckets(limits, namespace="MB"), Policy("p", rate=2, burst=1)
         buckets.take("b", policy, "a", 10)
         assert 0 < limits.pttl("MB:http:{b}:leases") <= 7_200_000
+        assert buckets.renew("b", "a", 10)
+        assert 0 < limits.pttl("MB:http:{b}:leases") <= 7_200_000
         buckets.give_back("b", policy, "a", hold=1)
         assert limits.keys("*") == [b"MB:http:{b}:state"]
         assert 0 < limits.pttl("MB:http:{b}:state") <= 3000
@@ -165,3 +180,5 @@ def test_a_redis_that_is_away_is_an_error_of_ours() -> None:
             buckets.take("b", policy, "a", 1)
         with pytest.raises(BucketsUnavailableError):
             buckets.give_back("b", policy, "a")
+        with pytest.raises(BucketsUnavailableError):
+            buckets.renew("b", "a", 1)

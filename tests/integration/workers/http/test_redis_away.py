@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +72,30 @@ def test_without_it_calls_end_as_their_policies_say_and_with_it_as_before(
         else:
             os.kill(pid, signal.SIGCONT)
         wait_for(lambda: isinstance(one.get(closed, caching=CACHING), Answer))
+
+
+def test_a_call_that_ends_while_it_is_frozen_keeps_nobody_from_the_host_afterwards(
+    server: EmbeddedRedis, client: Make
+) -> None:
+    clients = [open_client(server.url(), Breaker(f"redis {n}", open_seconds=0.3), seconds=0.5) for n in range(2)]
+    policies = Policies([Policy("one", ("127.0.0.1",), rate=1000, burst=1, without_redis="closed")])
+    one, another = (client(policies=policies, buckets=RedisBuckets(each, namespace="MB")) for each in clients)
+    go = threading.Event()
+    with hostile(lambda connection: go.wait(10) and answers()(connection), answers()) as upstream:
+        calling = threading.Thread(target=one.get, args=(upstream.url,), kwargs={"deadline": 600})
+        calling.start()
+        wait_for(lambda: upstream.requests)
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGSTOP)
+        go.set()
+        calling.join(10)
+        for each in (one, another):
+            assert kind(each.get(upstream.url)) is Kind.LIMITED
+        os.kill(server.pid, signal.SIGCONT)
+        wait_for(lambda: isinstance(one.get(upstream.url), Answer), seconds=3)
+        wait_for(lambda: isinstance(another.get(upstream.url), Answer), seconds=3)
+    for connection in clients:
+        connection.close()
 
 
 def test_a_full_one_gives_turns_and_keeps_nothing(server: EmbeddedRedis, one: HttpClient) -> None:

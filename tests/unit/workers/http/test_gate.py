@@ -13,6 +13,7 @@ from workers.http.buckets import BucketsUnavailableError
 from workers.http.core import CallError, Kind
 from workers.http.gate import Gate
 from workers.http.policies import Policy
+from workers.leased.keeping import Keeper
 
 
 class Scripted:
@@ -22,6 +23,7 @@ class Scripted:
         self.waits = list(waits)
         self.asked = 0
         self.given_back: list[float] = []
+        self.renewed: list[float] = []
 
     def take(self, bucket: str, policy: Policy, lease: str, seconds: float) -> float:
         self.asked += 1
@@ -29,6 +31,10 @@ class Scripted:
         if isinstance(wait, Exception):
             raise wait
         return wait
+
+    def renew(self, bucket: str, lease: str, seconds: float) -> bool:
+        self.renewed.append(seconds)
+        return True
 
     def give_back(self, bucket: str, policy: Policy, lease: str, *, hold: float = 0) -> None:
         self.given_back.append(hold)
@@ -115,6 +121,53 @@ def test_a_redis_that_goes_away_meanwhile_loses_no_answer() -> None:
     buckets.give_back = give_back  # type: ignore[method-assign]
     with gate(buckets, Time()).turn("b", Policy("p"), until=10):
         pass
+
+
+def test_what_could_not_be_given_back_is_with_the_next_turn() -> None:
+    time, buckets = Time(), Scripted(0)
+    turns, back = gate(buckets, time), buckets.give_back
+
+    def give_back(*_: object, **__: object) -> None:
+        raise AWAY
+
+    buckets.give_back = give_back  # type: ignore[method-assign]
+    with turns.turn("b", Policy("p"), until=10) as turn:
+        turn.hold = 7
+    time.now += 2
+    buckets.give_back = back  # type: ignore[method-assign]
+    with turns.turn("other", Policy("q"), until=10):
+        assert buckets.given_back == [5]
+    assert buckets.given_back == [5, 0]
+
+
+def test_a_turn_that_may_have_been_given_too_late_is_given_back() -> None:
+    slow = BucketsUnavailableError("slow")
+    slow.in_doubt = True
+    buckets = Scripted(slow, 0)
+    turns = gate(buckets, Time())
+    with pytest.raises(CallError), turns.turn("b", Policy("p", without_redis="closed"), until=10):
+        pass
+    with turns.turn("b", Policy("p", without_redis="closed"), until=10):
+        assert buckets.given_back == [0]
+
+
+def test_a_turn_stands_as_long_as_its_call_and_no_longer_than_its_deadline() -> None:
+    time, buckets = Time(), Scripted(0)
+    turns = Gate(buckets, keeper=Keeper(every=0.01), clock=lambda: time.now, sleep=time.sleep)
+    with turns.turn("b", Policy("p"), until=30):
+        wait_for(lambda: len(buckets.renewed) > 2)
+        assert set(buckets.renewed) == {10}
+        time.now = 30
+        wait_for(lambda: buckets.renewed[-1] == 5)
+        time.now = 35
+        wait_for(lambda: not threads("lease-keeper"))
+    with turns.turn("b", Policy("p"), until=100):
+        assert threads("lease-keeper")
+    wait_for(lambda: not threads("lease-keeper"))
+
+
+def threads(name: str) -> list[threading.Thread]:
+    return [each for each in threading.enumerate() if each.name == name]
 
 
 def test_of_a_process_only_the_first_in_line_asks() -> None:
