@@ -174,10 +174,16 @@ def parsed_url(text: str) -> httpx.URL:
     """Raises UsageError."""
     try:
         url = httpx.URL(text)
+        host = url.raw_host
     except (httpx.InvalidURL, UnicodeError, ValueError) as error:
-        raise UsageError(f"This is no URL ({error}).") from None
-    if url.scheme not in {"http", "https"} or not url.raw_host:
+        # What is wrong may be a part of a password, and is not quoted.
+        why = re.sub(r"['\"].*", "…", str(error), flags=re.DOTALL)
+        raise UsageError(f"This is no URL ({why}).") from None
+    if url.scheme not in {"http", "https"} or not host:
         raise UsageError("It must be a URL that begins with https:// (or http://) and names a host.")
+    if b"%" in host:
+        # What a host may not have, encoded; or a zone (fe80::1%eth0), which is of this machine and may be any text.
+        raise UsageError("Its host must be a name or an address.")
     if not 0 < port_of(url) < 1 << 16:
         raise UsageError("Its port must be a number from 1 to 65535.")
     if url.userinfo:

@@ -52,7 +52,12 @@ def anywhere(_: str) -> bool:
         "ftp://example.org/",
         "https://",
         "https://user:secret@example.org/",
+        "https://user:secret/2@example.org/",
+        "https://user:secret#2@example.org/",
         "http://[::/",
+        "http://[fe80::1%ß]/",
+        "http://[fe80::1%eth0]/",
+        "http://a b.org/",
         "http://a\n.org",
     ],
 )
