@@ -154,7 +154,7 @@ def test_waiting_for_others_lookups_is_a_part_of_the_time(monkeypatch: pytest.Mo
     with pytest.raises(CallError):
         look("one.example", 80, 0.1)
     began = time.monotonic()
-    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: threading.Event().wait(2) and [])
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: threading.Event().wait(2) or [])
     with pytest.raises(CallError):
         look("another.example", 80, 0.8)
     assert time.monotonic() - began < 1.1
