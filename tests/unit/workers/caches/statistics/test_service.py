@@ -99,6 +99,20 @@ def test_what_fails_is_kept_as_that_without_hindering_others() -> None:
     made.leased.forget(tags=["counted:artist"])
     assert made.statistics.refresh() == 0
     assert made.telemetry.counts["mbevents_cache_loads_total", "statistics", "failed"] == 2
+    # Whoever reads finds them expired, and asks for nothing that would not be done.
+    assert expired(made.statistics.read())
+    made.log.clear()
+    made.statistics.ask()
+    assert made.log == []
+
+
+def test_of_all_numbers_those_that_expired_are_misses_and_the_others_hits() -> None:
+    made = Made()
+    made.statistics.refresh()
+    made.leased.forget(tags=["counted:artist"])
+    found = made.statistics.read()
+    assert made.telemetry.counts["mbevents_cache_reads_total", "statistics", "miss"] == 1
+    assert made.telemetry.counts["mbevents_cache_reads_total", "statistics", "hit"] == len(found) - 1
 
 
 def test_a_database_that_goes_away_leaves_no_lease_behind() -> None:
