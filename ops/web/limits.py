@@ -9,12 +9,12 @@ from http import HTTPStatus
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Protocol
 
-import orjson
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ops.web.problems import problem
 from workers.limits.core import Decision, headers_of
 from workers.limits.core import Scope as Limit
 
@@ -95,13 +95,11 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
 
 
 def _refusal(decision: Decision, headers: Sequence[tuple[str, str]]) -> Response:
-    """RFC 9457. It is not the client's fault that nobody can count."""
+    """It is not the client's fault that nobody can count."""
     if decision.outcome == "refused":
         status = HTTPStatus.TOO_MANY_REQUESTS
         detail = f"More than {decision.limit} requests in a second. Ask again after the seconds in Retry-After."
     else:
         status = HTTPStatus.SERVICE_UNAVAILABLE
         detail = "Requests cannot be counted at the moment. Ask again after the seconds in Retry-After."
-    problem = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}
-    safe = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-    return Response(orjson.dumps(problem), status, dict(headers) | safe, "application/problem+json")
+    return problem(status, detail, dict(headers))

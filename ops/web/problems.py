@@ -7,6 +7,8 @@ import orjson
 from fastapi import Response
 
 CONTENT_TYPE = "application/problem+json"
+# Seconds: a server that is away may be back then.
+RETRY_AFTER = 5
 
 
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:

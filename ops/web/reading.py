@@ -11,11 +11,10 @@ from fastapi import Request, Response
 
 from events.errors import NotFoundError, UnreachableError, UsageError
 from ops.web.conditional import is_known
-from ops.web.problems import problem
+from ops.web.problems import RETRY_AFTER, problem
 
 log = structlog.get_logger(__name__)
 
-RETRY_AFTER = 5
 # A copy is good only as long as we say so: nobody else hears of an event.
 HEADERS = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
 
@@ -43,7 +42,7 @@ class Readers:
 
 
 def problems_told(answering: Answering) -> Answering:
-    """Errors as problems: 400, 404, or 503 with Retry-After while a server is away."""
+    """Errors as problems: 400, 404, or 503 with Retry-After while a server is away; a fault of ours stays one."""
 
     @wraps(answering)
     def told(*args: object, **kwargs: object) -> Response:
@@ -53,7 +52,7 @@ def problems_told(answering: Answering) -> Answering:
             return problem(400, str(error))
         except NotFoundError as error:
             return problem(404, str(error))
-        except (UnreachableError, psycopg.Error) as error:
+        except (UnreachableError, psycopg.OperationalError) as error:
             log.warning("reader_unavailable", error=type(error).__name__)
             detail = "A server does not answer, or not in time. Ask again soon."
             return problem(503, detail, {"Retry-After": str(RETRY_AFTER)})

@@ -8,6 +8,7 @@ import orjson
 import structlog
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 
+from ops.web.problems import RETRY_AFTER, problem
 from workers.accounts.sessions.core import Session, is_session_id
 from workers.accounts.sessions.service import Sessions, SessionsUnavailableError
 
@@ -17,7 +18,6 @@ log = structlog.get_logger(__name__)
 COOKIE = "__Host-mbevents-session"
 # A session ends at the server; the browser drops the cookie when it is closed.
 _ATTRIBUTES = "Path=/; Secure; HttpOnly; SameSite=Lax"
-RETRY_SECONDS = 5
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
@@ -127,9 +127,7 @@ def _end_everywhere(request: Request, asking: Asking) -> Response:
 async def _unavailable(_: Request, error: Exception) -> Response:
     log.warning("sessions_unavailable", reason=str(error))
     # Never with a cookie: who is signed in still is, and who wants to log out must be able to try again.
-    response = _answer(503, {"problem": "Sessions cannot be looked up now. Try again later."})
-    response.headers["Retry-After"] = str(RETRY_SECONDS)
-    return response
+    return problem(503, "Sessions cannot be looked up now. Try again later.", {"Retry-After": str(RETRY_AFTER)})
 
 
 def _without_cookie(response: Response) -> Response:

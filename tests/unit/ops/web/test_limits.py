@@ -89,7 +89,6 @@ def test_who_asks_too_much_is_told_when_to_ask_again_and_the_page_is_not_made() 
         "x-ratelimit-reset": "1795656860",
     }
     assert answer.json() == {
-        "type": "about:blank",
         "title": "Too Many Requests",
         "status": 429,
         "detail": "More than 5 requests in a second. Ask again after the seconds in Retry-After.",
