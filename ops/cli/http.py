@@ -21,7 +21,8 @@ def get(
     url: Annotated[str, typer.Argument(help="What to ask for.")],
     guarded: Annotated[bool, typer.Option("--guarded", help="As a URL of a user: public and https only.")] = False,
     fresh: Annotated[
-        float | None, typer.Option("--cache", min=0.001, help="Take or keep an answer of at most so many seconds.")
+        float | None,
+        typer.Option("--cache", min=0.001, help="Take an answer that is kept, or keep it for so many seconds."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

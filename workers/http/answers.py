@@ -18,6 +18,8 @@ from .core import Answer, CallError, Kind, Request
 Ask = Callable[[float], Answer]
 """Makes the request, until a time by the clock. Raises CallError."""
 
+# Renewals of one process at once. Each may wait long for its turn; what is beyond them is renewed by a later reader.
+MOST_RENEWALS = 8
 # These say something of who asked, or how late, and nothing to who has more time.
 _OWN_FAULT = frozenset({Kind.DEADLINE, Kind.LIMITED})
 
@@ -128,7 +130,7 @@ class Answers:
         return answer or own[0]
 
     def _renew(self, name: str, work: Callable[[], object]) -> None:
-        """In the background, once at a time for each name."""
+        """In the background, once at a time for each name, and few at once; else it stays as it is."""
 
         def run() -> None:
             try:
@@ -137,7 +139,7 @@ class Answers:
                 self._renewing.discard(name)
 
         with self._lock:
-            if name in self._renewing:
+            if name in self._renewing or len(self._renewing) >= MOST_RENEWALS:
                 return
             self._renewing.add(name)
         try:

@@ -11,7 +11,7 @@ from ops.stack import Stack
 from tests.integration.workers.http.hostile import Hostile, answers, hostile, is_silent, says
 from tests.integration.workers.http.making import Make, kind, nobody
 from tests.waiting import wait_for
-from workers.http.answers import Answers, Caching
+from workers.http.answers import MOST_RENEWALS, Answers, Caching
 from workers.http.core import Answer, Kind, Outcome
 from workers.http.service import HttpClient
 from workers.leased.adapters import RedisLeased
@@ -148,6 +148,23 @@ def test_an_old_answer_is_given_while_it_is_renewed(process: Process) -> None:
         wait_for(lambda: stale() and len(server.requests) == 2)
         go.set()
         wait_for(lambda: got(one.get(server.url, caching=caching)).body == b"new")
+
+
+def test_many_old_answers_are_not_all_renewed_at_once(process: Process) -> None:
+    one, caching, go = process(timeout=10, deadline=10), Caching(fresh=0.02, stale=60), threading.Event()
+    number = 3 * MOST_RENEWALS
+    with hostile(*[answers(b"old")] * number, slowly(b"new", go)) as server:
+        urls = [f"{server.url}/{each}" for each in range(number)]
+        for url in urls:
+            got(one.get(url, caching=caching))
+        for url in urls:
+            wait_for(lambda url=url: got(one.get(url, caching=caching)).stale)  # type: ignore[misc]
+        renewing = [each for each in threading.enumerate() if each.name == "http-renewal"]
+        go.set()
+        # None of them is left out for good.
+        for url in urls:
+            wait_for(lambda url=url: got(one.get(url, caching=caching)).body == b"new")  # type: ignore[misc]
+    assert 0 < len(renewing) <= MOST_RENEWALS
 
 
 def test_an_old_answer_is_better_than_a_failure(process: Process) -> None:
