@@ -80,7 +80,9 @@ class Statistics:
     def ask(self) -> None:
         """Have what is due counted in the background. Who only reads is not to fail because nobody can be asked."""
         try:
-            self._requests.ask()
+            # What failed, or was dear and just counted, stays expired for long: a message would come to nothing.
+            if self._due():
+                self._requests.ask()
         except Exception as error:
             # Redis and either kind of broker have errors of their own. The scheduler asks again.
             log.warning("statistics_not_asked_for", error=type(error).__name__)
@@ -92,13 +94,7 @@ class Statistics:
     def refresh(self) -> int:
         """Count what is due and nobody else counts; how many surveys. Raises StoreUnavailableError."""
         self._requests.begin()
-        fresh, last = self._kept()
-        now = self._now()
-        due = [
-            (survey, copy)
-            for survey, entry, copy in zip(SURVEYS, fresh, last, strict=True)
-            if is_due(entry.left if entry else None, copy, now=now, margin=self._margin)
-        ]
+        due = self._due()
         # What is quick comes first: what is slow may leave nothing of the time.
         due.sort(key=lambda each: each[1].seconds if each[1] else 0.0)
         # Leases come before the snapshot: what is invalidated after it must void them.
@@ -114,6 +110,16 @@ class Statistics:
         finally:
             for survey, lease in leases.items():
                 self._leased.give_back(survey.name, lease)
+
+    def _due(self) -> list[tuple[Survey, Counted | None]]:
+        """Each with its copy."""
+        fresh, last = self._kept()
+        now = self._now()
+        return [
+            (survey, copy)
+            for survey, entry, copy in zip(SURVEYS, fresh, last, strict=True)
+            if is_due(entry.left if entry else None, copy, now=now, margin=self._margin)
+        ]
 
     def _kept(self) -> tuple[list[Found | None], list[Counted | None]]:
         names = [survey.name for survey in SURVEYS]
