@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 _PREFIXES = {RedisRole.ENTITIES: "entity", RedisRole.SEARCH: "search", RedisRole.STATISTICS: "statistics"}
 
-# Counting takes minutes, any other load a moment.
-_LEASE_SECONDS = {RedisRole.STATISTICS: 300.0}
-
 # What readers wait for: longer, and a table that somebody has locked would keep all threads of the web waiting.
 _READING_SECONDS = 5
 # A load, with the wait for a connection.
@@ -36,13 +33,13 @@ class Caches(Servers):
 
     def leased(self, role: RedisRole) -> "RedisLeased":
         """The leased entries of a role."""
+        from workers.caches.statistics.service import LEASE_SECONDS
         from workers.leased.adapters import RedisLeased
 
         if role not in self._leased:
-            found = self._leased[role] = RedisLeased.of(
-                self.client(role), self.prefix(role), lease_seconds=_LEASE_SECONDS.get(role, 10)
-            )
-            return found
+            # Counting takes minutes, any other load a moment.
+            seconds = LEASE_SECONDS if role is RedisRole.STATISTICS else 10
+            self._leased[role] = RedisLeased.of(self.client(role), self.prefix(role), lease_seconds=seconds)
         return self._leased[role]
 
     def prefix(self, role: RedisRole) -> str:

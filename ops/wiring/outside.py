@@ -8,6 +8,7 @@ from ops.wiring.servers import Servers
 
 if TYPE_CHECKING:
     from events.breaker import Breaker
+    from workers.http.answers import Answers
     from workers.http.service import Guard, HttpClient
 
 
@@ -17,29 +18,34 @@ class Outside(Servers):
     @cached_property
     def http(self) -> "HttpClient":
         """For services that we know: polite to each, with answers kept where a caller wants it."""
-        return self._http_client(None)
+        from workers.http.answers import Answers
+        from workers.leased.adapters import RedisLeased
+        from workers.leased.keeping import LEASE_SECONDS, KeptLeased
+
+        prefix = f"{self.settings.redis_namespace}:http"
+        leased = RedisLeased.of(self.client(RedisRole.SEARCH), prefix, lease_seconds=LEASE_SECONDS)
+        # Longer than any load, or what a slow one gets would not be kept.
+        kept = KeptLeased(leased, longest=self.settings.http_deadline_seconds + 5)
+        return self._http_client(answers=Answers(kept, telemetry=self.telemetry))
 
     @cached_property
     def guarded_http(self) -> "HttpClient":
         """For URLs that users give."""
         from workers.http.service import Guard
 
-        return self._http_client(Guard(allow_http=self.settings.user_urls == "any"))
+        return self._http_client(guarded=Guard(allow_http=self.settings.user_urls == "any"))
 
-    def _http_client(self, guarded: "Guard | None") -> "HttpClient":
+    def _http_client(self, *, answers: "Answers | None" = None, guarded: "Guard | None" = None) -> "HttpClient":
         from functools import lru_cache
 
         from ops.version import version
         from workers.http import core
         from workers.http.adapters import Wire
-        from workers.http.answers import Answers
         from workers.http.buckets import RedisBuckets
         from workers.http.gate import Gate
         from workers.http.guard import is_public
         from workers.http.policies import standard
         from workers.http.service import HttpClient
-        from workers.leased.adapters import RedisLeased
-        from workers.leased.keeping import LEASE_SECONDS, KeptLeased
 
         found, namespace = self.settings, self.settings.redis_namespace
         wire = Wire(
@@ -48,16 +54,13 @@ class Outside(Servers):
             most_bytes=found.http_body_mb << 20,
             allowed=None if guarded is None else is_public,
         )
-        leased = RedisLeased.of(self.client(RedisRole.SEARCH), f"{namespace}:http", lease_seconds=LEASE_SECONDS)
-        # Longer than any load, or what a slow one gets would not be kept.
-        kept = KeptLeased(leased, longest=found.http_deadline_seconds + 5)
         client = HttpClient(
             wire,
             Gate(RedisBuckets(self.client(RedisRole.LIMITS), namespace=namespace), telemetry=self.telemetry),
             standard(found.wikimedia_rate),
             # Hosts come and go: those that were not asked for long are forgotten.
             lru_cache(maxsize=1024)(self._http_breaker),
-            answers=None if guarded is not None else Answers(kept, telemetry=self.telemetry),
+            answers=answers,
             contact=found.operator_contact,
             deadline=found.http_deadline_seconds,
             guarded=guarded,

@@ -115,10 +115,6 @@ class EntityCache:
         """Forget these; how many were there. Raises StoreUnavailableError when that is not certain."""
         return sum(self._cache.forget([entity_key(*key).name for key in keys]))
 
-    def invalidate_types(self, entity_types: Iterable[str]) -> None:
-        """Forget every entry of these types, in one step whatever their number."""
-        self._cache.forget(tags=[tags.every(known_type(each)) for each in entity_types])
-
 
 def _loaded(load: Load, key: EntityKey) -> Loaded:
     return Loaded(encode(load(*key)), (tags.every(key.entity_type),))

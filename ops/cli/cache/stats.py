@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from events.errors import UnreachableError
 from ops.cli.common import AsJson, runtime
 from ops.cli.output import put, put_json, put_table, told_meanwhile
 
@@ -13,9 +14,6 @@ if TYPE_CHECKING:
 
     from ops.caches.stats import Cache, Server
     from workers.caches.statistics.core import Statistic
-
-# As for a server that is needed and does not answer.
-UNREACHABLE = 6
 
 
 def register(app: typer.Typer) -> None:
@@ -41,7 +39,7 @@ def stats(as_json: AsJson = False) -> None:
     else:
         _put(caches, servers, statistics)
     if any(server.problem for server in servers):
-        raise typer.Exit(UNREACHABLE)
+        raise typer.Exit(UnreachableError.exit_code)
 
 
 def _as_json(

@@ -5,14 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from events.errors import UnreachableError
 from ops.cli.common import AsJson, runtime
 from ops.cli.output import put, put_json
 
 if TYPE_CHECKING:
     from ops.caches.why import Compared, Explanation, Step
-
-# As for a server that is needed and does not answer.
-UNREACHABLE = 6
 
 
 def register(app: typer.Typer) -> None:
@@ -44,7 +42,7 @@ def why(
     if any(not each.equal for each in found.compared or ()):
         raise typer.Exit(1)
     if found.server.problem is not None:
-        raise typer.Exit(UNREACHABLE)
+        raise typer.Exit(UnreachableError.exit_code)
 
 
 def _lines(found: "Explanation") -> Iterator[tuple[str, str]]:

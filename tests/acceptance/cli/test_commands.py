@@ -137,6 +137,7 @@ def test_nothing_is_made_by_a_question(fresh: Home, command: str, configured: di
         ("jobs show 999999", "There is no dead letter 999999"),
         ("jobs discard 999999 --yes", "There are no such dead letters"),
         (f"cache get artist {ABSENT} --load", "There is no artist"),
+        (f"cache get release-group {ABSENT} --load", "There is no release_group"),
     ],
 )
 def test_what_is_not_there_is_exit_code_4(home: Home, command: str, told: str) -> None:

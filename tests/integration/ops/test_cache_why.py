@@ -58,7 +58,7 @@ def test_what_was_never_asked_for_is_not_cached_and_nothing_begins(runtime: Runt
 
 def test_a_tag_that_was_invalidated_afterwards_is_named_with_its_number(runtime: Runtime) -> None:
     load(runtime)
-    runtime.entity_cache.invalidate_types(["artist"])
+    runtime.leased(RedisRole.ENTITIES).forget(tags=["every:artist"])
     (step,) = told(runtime)["steps"]
     assert step["cached"] is False
     assert step["void"] == "its tag every:artist was invalidated at 1, after the entry's 0"

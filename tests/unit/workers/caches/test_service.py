@@ -258,7 +258,7 @@ def test_what_was_invalidated_during_its_load_is_not_stored() -> None:
     cache = entity_cache(entries, telemetry)
     forgets: list[Callable[[], object]] = [
         lambda: cache.invalidate([EntityKey("artist", GID)]),
-        lambda: cache.invalidate_types(["artist"]),
+        lambda: entries.forget(tags=["every:artist"]),
     ]
     for forget in forgets:
 
@@ -298,6 +298,4 @@ def test_what_is_no_entity_is_refused_before_it_becomes_a_key() -> None:
         cache.get("editor", GID)
     with pytest.raises(UsageError, match="is no MBID"):
         cache.get("artist", "clock")
-    with pytest.raises(UsageError, match="no entity type"):
-        cache.invalidate_types(["editor"])
     assert cache.get("artist", f" {GID.upper()} ") is None
