@@ -73,7 +73,7 @@ def _by_address(runtime: "Runtime") -> dict[str, list[Cache]]:
         caches = found.setdefault(runtime.redis_url(role), [])
         caches.append(Cache(prefix.rpartition(":")[2], prefix))
         if role is RedisRole.SEARCH:
-            caches.append(Cache("http", f"{runtime.settings.redis_namespace}:http"))
+            caches.append(Cache("http", runtime.answers_prefix))
     return found
 
 

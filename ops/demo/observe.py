@@ -92,7 +92,7 @@ class Observer:
         self._stop = stop
         self._sql = queries("ops.demo", "edits.sql")
         self._namespace = parts.settings.redis_namespace
-        self._prefix = f"{self._namespace}:entity:"
+        self._prefix = f"{parts.prefix(RedisRole.ENTITIES)}:"
         self._entities = parts.client(RedisRole.ENTITIES)
         self._sessions = parts.client(RedisRole.SESSIONS)
         self.listener = Listener(parts.channels, self._namespace)

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 class Outside(Servers):
     """What asks other people's servers."""
 
+    @property
+    def answers_prefix(self) -> str:
+        """Of the keys of answers that are kept, in the Redis of searches."""
+        return f"{self.settings.redis_namespace}:http"
+
     @cached_property
     def http(self) -> "HttpClient":
         """For services that we know: polite to each, with answers kept where a caller wants it."""
@@ -22,8 +27,7 @@ class Outside(Servers):
         from workers.leased.adapters import RedisLeased
         from workers.leased.keeping import LEASE_SECONDS, KeptLeased
 
-        prefix = f"{self.settings.redis_namespace}:http"
-        leased = RedisLeased.of(self.client(RedisRole.SEARCH), prefix, lease_seconds=LEASE_SECONDS)
+        leased = RedisLeased.of(self.client(RedisRole.SEARCH), self.answers_prefix, lease_seconds=LEASE_SECONDS)
         # Longer than any load, or what a slow one gets would not be kept.
         kept = KeptLeased(leased, longest=self.settings.http_deadline_seconds + 5)
         return self._http_client(answers=Answers(kept, telemetry=self.telemetry))
