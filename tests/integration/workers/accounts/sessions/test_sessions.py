@@ -71,7 +71,7 @@ def test_no_renewal_outlives_the_absolute_end(client: Client) -> None:
         assert found.idle_ends >= last.idle_ends
         last = found
     assert last.idle_ends == last.ends
-    assert 0 <= (server_time(client) - opened.session.ends).total_seconds() < 0.1
+    assert 0 <= (server_time(client) - opened.session.ends).total_seconds() < 1
     # The index went with the last session that it had.
     wait_for(lambda: client.keys() == [], seconds=1)
 
