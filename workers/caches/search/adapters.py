@@ -17,6 +17,8 @@ from .core import Named, Names
 SECONDS = 5
 # So that whoever searches for common words leaves connections of the pool to others.
 AT_ONCE = 2
+# Nearly all take some milliseconds: a turn that does not come by then is held by a slow one.
+TURN_SECONDS = 0.25
 _HITS = {
     **dict.fromkeys(("artist", "label", "place", "series"), "unaccented"),
     **dict.fromkeys(("instrument", "genre"), "few"),
@@ -34,7 +36,7 @@ class PostgresNames:
         self._sql: dict[str, bytes] = {entity_type: search_query(entity_type) for entity_type in ENTITY_TYPES}
 
     def named(self, entity_type: str, name: str, *, limit: int) -> Names:
-        if not self._turns.acquire(timeout=SECONDS):
+        if not self._turns.acquire(timeout=TURN_SECONDS):
             raise UnreachableError("Too many search the database at once.")
         try:
             # One more than is told, to see that there are more.

@@ -4,11 +4,11 @@ import pytest
 from fastapi import Response
 
 from events.errors import NotFoundError, UnreachableError, UsageError
-from ops.web.reading import answered
+from ops.web.reading import problems_told
 
 
 def answer_to(error: Exception) -> Response:
-    @answered
+    @problems_told
     def answering() -> Response:
         raise error
 
