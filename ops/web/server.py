@@ -1,4 +1,7 @@
-"""The web process: health, the whole system's metrics, and the feed of packets. The console will come here."""
+"""The web process: health, the whole system's metrics, the feed of packets, entities, statistics and sessions.
+
+The console will come here.
+"""
 
 import asyncio
 import socket

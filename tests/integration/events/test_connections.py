@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,20 +14,12 @@ import redis
 from events.breaker import Breaker
 from events.connections import CircuitOpenError, open_client
 from ops.stack.redis import EmbeddedRedis
+from tests.own_redis import server
 from tests.waiting import wait_for
 
+__all__ = ["server"]
+
 SECONDS = 0.3
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[EmbeddedRedis]:
-    made = EmbeddedRedis(tmp_path)
-    made.start()
-    yield made
-    pid = made.pid
-    if pid is not None:
-        os.kill(pid, signal.SIGCONT)
-    made.stop()
 
 
 @contextmanager

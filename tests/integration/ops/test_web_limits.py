@@ -16,7 +16,7 @@ from events.connections import open_client
 from events.telemetry import NoTelemetry
 from ops.stack.redis import EmbeddedRedis
 from ops.web.limits import RateLimited
-from tests.integration.workers.limits.conftest import server
+from tests.own_redis import server
 from tests.waiting import wait_for
 from workers.limits.adapters import RedisWindows
 from workers.limits.core import WithoutRedis

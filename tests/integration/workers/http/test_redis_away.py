@@ -5,7 +5,6 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -14,6 +13,7 @@ from events.connections import open_client
 from ops.stack.redis import EmbeddedRedis
 from tests.integration.workers.http.hostile import answers, hostile
 from tests.integration.workers.http.making import Make, kind
+from tests.own_redis import server
 from tests.waiting import wait_for
 from workers.http.answers import Answers, Caching
 from workers.http.buckets import RedisBuckets
@@ -21,6 +21,8 @@ from workers.http.core import Answer, Kind
 from workers.http.policies import Policies, Policy
 from workers.http.service import HttpClient
 from workers.leased.adapters import RedisLeased
+
+__all__ = ["server"]
 
 # Of one host under two names.
 POLICIES = Policies(
@@ -30,16 +32,6 @@ POLICIES = Policies(
     ]
 )
 CACHING = Caching(fresh=0.001)
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[EmbeddedRedis]:
-    made = EmbeddedRedis(tmp_path)
-    made.start()
-    yield made
-    if made.pid is not None:
-        os.kill(made.pid, signal.SIGCONT)
-    made.stop()
 
 
 @pytest.fixture

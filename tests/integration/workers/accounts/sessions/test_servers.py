@@ -14,20 +14,13 @@ from events.breaker import Breaker
 from events.connections import open_client
 from ops.stack.redis import EmbeddedRedis
 from tests.integration.workers.accounts.sessions.conftest import make_sessions
+from tests.own_redis import server
 from tests.waiting import wait_for
 from workers.accounts.sessions.service import Sessions, SessionsUnavailableError
 
+__all__ = ["server"]
+
 Client = redis.Redis
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[EmbeddedRedis]:
-    made = EmbeddedRedis(tmp_path / "one")
-    made.start()
-    yield made
-    if made.pid is not None:
-        os.kill(made.pid, signal.SIGCONT)
-    made.stop()
 
 
 @pytest.fixture
