@@ -5,7 +5,7 @@ from typing import Any, Protocol
 import dramatiq
 import structlog
 
-from .service import InvalidEventsError
+from workers.nonsense import InvalidEventsError
 
 log = structlog.get_logger(__name__)
 

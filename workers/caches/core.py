@@ -24,8 +24,6 @@ from . import tags
 from .keys import EntityKey, is_mbid
 
 _LARGEST_ID = 2**31 - 1
-# What of the problems of one message is told; a hostile one may have 500.
-_TOLD = 3
 
 
 class Reach(StrEnum):
@@ -130,11 +128,6 @@ class Plan:
     void: dict[str, Cause] = field(default_factory=dict)
     tags: dict[str, None] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
-
-    def told(self) -> str:
-        """The problems in one sentence or a few."""
-        more = len(self.problems) - _TOLD
-        return "; ".join(self.problems[:_TOLD]) + (f"; and {more} more" if more > 0 else "")
 
 
 def plan(events: Iterable[Any]) -> Plan:

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple, Protocol
 import orjson
 import structlog
 
-from events.errors import MbeventsError, UsageError
+from events.errors import UsageError
 from events.telemetry import NoTelemetry, Telemetry
 from schemas.envelope import full_type
 from schemas.values import ENTITY_TYPES
 from workers.leased.core import Loaded
 from workers.leased.service import Leased, ReadThrough
+from workers.nonsense import refuse
 
 from . import tags
 from .core import Cause, Found, Reach, TheirEntity, bounded, plan
@@ -31,10 +32,6 @@ _MOST_REDIRECTS = 8
 
 Load = Callable[[str, str], Known]
 """From entity type and MBID to what the database knows of it now: never from a copy that lags."""
-
-
-class InvalidEventsError(MbeventsError):
-    """Some of a message's events make no sense; what the others asked for was done. No retry would change it."""
 
 
 class MusicBrainzKeys(Protocol):
@@ -172,11 +169,7 @@ class Invalidator:
             now = self._now().isoformat().replace("+00:00", "Z")
             self._announcements.publish([_announcement(each, now) for each in forgotten])
         self._telemetry.observe("mbevents_cache_invalidation_seconds", time.perf_counter() - began)
-        if asked.problems:
-            raise InvalidEventsError(
-                f"{len(asked.problems)} of the message's events make no sense ({asked.told()}); the others are done. "
-                "Look where they come from; then discard the message, or retry it with a release that knows them."
-            )
+        refuse(asked.problems)
 
     def _dependants_of(
         self, reach: Mapping[Reach, Mapping[int, Cause]], done: Collection[EntityKey]

@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 import dramatiq
 
-from .service import InvalidEventsError
+from workers.nonsense import InvalidEventsError
 
 ACTOR = "accounts.end_sessions"
 QUEUE = "accounts"

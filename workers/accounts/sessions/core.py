@@ -21,8 +21,6 @@ MOST_BYTES = 4096
 """Of a session's data, names and JSON together."""
 
 _LARGEST_ID = 2**31 - 1
-# What of the problems of one message is told; a hostile one may have 500.
-_TOLD = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +93,6 @@ class Plan:
 
     editor_ids: dict[int, None] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
-
-    def told(self) -> str:
-        more = "" if len(self.problems) <= _TOLD else f" and {len(self.problems) - _TOLD} more"
-        return "; ".join(self.problems[:_TOLD]) + more
 
 
 def plan(events: Iterable[Any]) -> Plan:

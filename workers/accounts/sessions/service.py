@@ -10,6 +10,7 @@ import structlog
 
 from events.errors import MbeventsError, UnreachableError
 from events.telemetry import NoTelemetry, Telemetry
+from workers.nonsense import refuse
 
 from .core import ID_BYTES, Session, checked_editor, encode, hashed, is_session_id, plan
 
@@ -31,10 +32,6 @@ class SessionEndedError(MbeventsError):
 
 class SignInRefusedError(MbeventsError):
     """This editor may not sign in: there is none, it was deleted, or is a spammer."""
-
-
-class InvalidEventsError(MbeventsError):
-    """Some of a message's events make no sense; what the others asked for was done. No retry would change it."""
 
 
 class Store(Protocol):
@@ -176,11 +173,7 @@ class Sessions:
         for editor_id in asked.editor_ids:
             ended = self.end_all(editor_id)
             log.info("sessions_ended", editor_id=editor_id, sessions=ended)
-        if asked.problems:
-            raise InvalidEventsError(
-                f"{len(asked.problems)} of the message's events make no sense ({asked.told()}); the others are done. "
-                "Look where they come from; then discard the message, or retry it with a release that knows them."
-            )
+        refuse(asked.problems)
 
     def _open(self, editor_id: int | None, fields: Mapping[bytes, bytes], old_id: str | None) -> Opened:
         session_id = secrets.token_urlsafe(ID_BYTES)

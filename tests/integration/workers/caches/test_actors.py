@@ -11,8 +11,8 @@ from dramatiq.brokers.stub import StubBroker
 from events.catalogue import INVALIDATE_CACHES
 from tests.unit.workers.caches.making import change, changed, mbid
 from workers.caches.actors import register
-from workers.caches.service import InvalidEventsError
 from workers.leased.service import StoreUnavailableError
+from workers.nonsense import InvalidEventsError
 
 
 class Idempotent(dramatiq.Middleware):  # type: ignore[misc]

@@ -228,16 +228,11 @@ def test_nonsense_is_told_plans_nothing_and_hinders_no_other(raw: Any, told: str
     result = plan([raw, good])
     assert len(result.problems) == 1
     assert told in result.problems[0]
-    assert len(result.told()) < 400
+    assert len(result.problems[0]) < 400
     assert {key.entity_type for key in result.own} == {"work"}
     assert not result.reach
     assert not result.void
     assert len(result.theirs) == 1
-
-
-def test_of_500_problems_a_few_are_told() -> None:
-    result = plan([{}] * 500)
-    assert result.told().endswith("and 497 more")
 
 
 def keys(entity_type: str, number: int) -> list[EntityKey]:

@@ -14,9 +14,10 @@ from tests.unit.workers.leased.making import FakeLeased
 from workers.caches.core import Found as FoundDependant
 from workers.caches.core import Reach
 from workers.caches.keys import Cached, EntityKey, Known, Redirect
-from workers.caches.service import Invalidator, InvalidEventsError
+from workers.caches.service import Invalidator
 from workers.leased.core import Found
 from workers.leased.service import StoreUnavailableError
+from workers.nonsense import InvalidEventsError
 
 from .making import (
     FakeAnnouncements,

@@ -9,7 +9,8 @@ from dramatiq.brokers.stub import StubBroker
 from events.catalogue import END_SESSIONS
 from tests.unit.workers.accounts.sessions.test_core import deleted
 from workers.accounts.sessions.actors import register
-from workers.accounts.sessions.service import InvalidEventsError, SessionsUnavailableError
+from workers.accounts.sessions.service import SessionsUnavailableError
+from workers.nonsense import InvalidEventsError
 
 
 class Service:

@@ -12,13 +12,13 @@ from events.errors import UsageError
 from tests.unit.workers.accounts.sessions.test_core import ID, deleted, updated
 from workers.accounts.sessions.core import Session, hashed
 from workers.accounts.sessions.service import (
-    InvalidEventsError,
     SessionEndedError,
     Sessions,
     SessionsUnavailableError,
     SignInRefusedError,
     WithoutRedis,
 )
+from workers.nonsense import InvalidEventsError
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
