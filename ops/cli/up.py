@@ -4,8 +4,11 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import structlog
 import typer
 
 from ops.cli.output import say
@@ -14,6 +17,9 @@ if TYPE_CHECKING:
     from ops.wiring import Runtime
 
 READY_SECONDS = 60.0
+_LOOK_SECONDS = 1.0
+
+log = structlog.get_logger(__name__)
 
 
 def register(app: typer.Typer) -> None:
@@ -40,7 +46,8 @@ def up() -> None:
         names = ["bridge", "worker", "web", "scheduler"]
         children = [Child(name, [sys.executable, "-m", "ops.cli", name]) for name in names]
         threading.Thread(target=_tell_when_ready, args=(parts, service.stop), daemon=True).start()
-        hopeless = Supervisor(children).run(service.stop, {**os.environ, PORTS: "3"})
+        with _servers_kept_up(parts):
+            hopeless = Supervisor(children).run(service.stop, {**os.environ, PORTS: "3"})
         say("Stopped.")
         raise typer.Exit(service.exit_code if hopeless is None else hopeless)
 
@@ -70,6 +77,29 @@ def _tell(parts: "Runtime") -> None:
     say(f"PostgreSQL: {hidden(parts.database_url)}")
     say(f"Redis: {hidden(parts.redis_url(RedisRole.ENTITIES))}")
     say(f"Web: http://{parts.settings.web_listen}/metrics, /healthz, /readyz")
+
+
+@contextmanager
+def _servers_kept_up(parts: "Runtime") -> Iterator[None]:
+    """Embedded servers that are killed are started again: they have no service manager that would."""
+    ended = threading.Event()
+
+    def look() -> None:
+        while parts.servers is not None and not ended.wait(_LOOK_SECONDS):
+            try:
+                parts.servers.revive()
+            except Exception as error:
+                # Whatever it is (a full disk, a lock that is held): the next look tries again.
+                log.error("servers_not_started", error=str(error))  # noqa: TRY400 (its traceback tells nothing)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        # Else a server might be started after the others were stopped.
+        thread.join()
 
 
 def _tell_when_ready(parts: "Runtime", stop: threading.Event) -> None:

@@ -53,6 +53,15 @@ class Stack:
         """Let the servers run without users, until `control.stop`."""
         (self.home / KEPT).touch()
 
+    def revive(self) -> None:
+        """Start again what died, unless another process was faster."""
+        mine = [each for each in (self.postgres, self.redis) if each is not None]
+        if all(server.pid is not None for server in mine):
+            return
+        with FileLock(self.home / "start.lock").held(LOCK_SECONDS):
+            for server in mine:
+                server.start()
+
     def close(self) -> None:
         """Stop the servers, unless another process uses them or they are kept."""
         with FileLock(self.home / "start.lock").held(LOCK_SECONDS):

@@ -90,6 +90,30 @@ def test_a_child_that_is_killed_is_started_again(home: Home) -> None:
     assert home.run("db", "check").code == 0
 
 
+def test_embedded_servers_that_are_killed_come_back_and_all_is_well_again(used: Home) -> None:
+    up = used.start("up")
+    up.wait_for(RUNNING)
+    before = json.loads(used.run("stack", "status", "--json").out)
+
+    def ready() -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{used.web}/readyz", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    for name, told in (("redis_pid", "Redis was killed"), ("postgres_pid", "PostgreSQL was killed")):
+        os.kill(before[name], signal.SIGKILL)
+        # By the processes that run already: a command would start the servers for itself.
+        up.wait_for(told)
+        assert wait_until(ready)
+    assert wait_until(lambda: used.run("doctor").code == 0)
+    after = json.loads(used.run("stack", "status", "--json").out)
+    assert after["redis_pid"] not in (None, before["redis_pid"])
+    assert up.end() == 130
+    assert used.processes() == []
+
+
 def test_a_configured_database_is_not_installed_into_without_being_asked(home: Home) -> None:
     with home.connect() as connection:
         connection.execute("CREATE DATABASE elsewhere")
