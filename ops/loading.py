@@ -21,7 +21,7 @@ class Shown(BaseModel, frozen=True):
     """One setting for people: its value without secrets, and where it comes from."""
 
     name: str
-    value: str | float | None
+    value: str | int | float | None
     origin: str
     description: str
 
@@ -124,7 +124,7 @@ def _problem(error: Mapping[str, object], values: Mapping[str, str], origins: Ma
     return f"{name.upper()}{given} is wrong (from {origins[name]}): {message[:1].lower()}{message[1:]}."
 
 
-def _shown(value: object) -> str | float | None:
+def _shown(value: object) -> str | int | float | None:
     if isinstance(value, SecretStr):
         return hidden(value.get_secret_value())
     return value if value is None or isinstance(value, int | float) else str(value)

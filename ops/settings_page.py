@@ -45,6 +45,8 @@ def _values(name: str) -> str:
         if each.get("type") == "integer":
             least, most = each.get("minimum"), each.get("maximum")
             return f"number, {least} to {most}" if most is not None else f"number, at least {least}"
+        if each.get("type") == "number":
+            return f"number above {each['exclusiveMinimum']:g}, at most {each['maximum']:g}"
     if is_secret(name):
         return "secret"
     return "path" if any(each.get("format") == "path" for each in options) else "text"

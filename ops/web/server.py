@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
-from fastapi import APIRouter, FastAPI, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 
 from ops import metrics
 from ops.checks import database_check, redis_check, system_samples
@@ -23,6 +24,7 @@ from ops.web.address import listening
 from ops.web.feed import make_router
 from ops.web.health import Answer, Health
 from ops.web.limits import RateLimited
+from ops.web.problems import problem
 
 if TYPE_CHECKING:
     from ops.service import Service
@@ -46,6 +48,8 @@ def make_app(health: Health, page: Callable[[], bytes], feed: APIRouter) -> Fast
         redirect_slashes=False,
     )
 
+    app.add_exception_handler(HTTPException, _refused)
+
     @app.get("/healthz")
     async def healthz() -> Response:
         return _response(health.alive())
@@ -60,6 +64,12 @@ def make_app(health: Health, page: Callable[[], bytes], feed: APIRouter) -> Fast
 
     app.include_router(feed)
     return app
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    """Addresses and methods that there are not, too: one form for whatever is not answered as it was asked."""
+    assert isinstance(error, HTTPException)
+    return problem(error.status_code, error.detail, error.headers)
 
 
 def serve(runtime: "Runtime", service: "Service") -> None:

@@ -251,6 +251,7 @@ def test_while_redis_is_away_it_is_as_configured_and_log_out_is_not_called_done(
             assert (failed.status_code, failed.headers["Retry-After"]) == (503, "5")
             assert failed.headers["Content-Type"] == "application/problem+json"
             assert "Set-Cookie" not in failed.headers
+            assert failed.headers["Content-Type"] == "application/problem+json"
             assert "127.0.0.1" not in json.dumps(check(failed))
     told = metrics.page(telemetry.registry).decode()
     assert 'mbevents_session_operations_total{operation="read",outcome="unavailable"} 1.0' in told

@@ -62,7 +62,9 @@ def test_it_is_not_ready_without_our_tables_and_says_why(port: int, runtime: Run
 
 
 def test_there_is_nothing_else(port: int) -> None:
-    assert get(port, "/docs")[0] == 404
+    status, body, content_type = get(port, "/docs")
+    assert (status, content_type) == (404, "application/problem+json")
+    assert json.loads(body) == {"title": "Not Found", "status": 404, "detail": "Not Found"}
 
 
 def test_a_taken_address_is_told(port: int, runtime: Runtime, settings: Settings) -> None:

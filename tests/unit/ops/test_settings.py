@@ -225,3 +225,14 @@ def test_settings_are_frozen() -> None:
     found: Any = Settings()
     with pytest.raises(ValueError, match="frozen"):
         found.worker_threads = 3
+
+
+def test_numbers_are_shown_as_they_are_set() -> None:
+    values = {each.name: repr(each.value) for each in load({"HTTP_TIMEOUT_SECONDS": "2.5"}).shown()}
+    assert (values["SESSION_SECONDS"], values["HTTP_TIMEOUT_SECONDS"]) == ("36000", "2.5")
+
+
+def test_the_page_tells_which_numbers_a_setting_takes() -> None:
+    page = settings_page()
+    assert "| `WIKIMEDIA_RATE` | `1.0` | number above 0, at most 50 |" in page
+    assert "| `WEB_RATE_LIMIT` | `20` | number, 0 to 100000 |" in page
