@@ -32,9 +32,13 @@ Who listens on a channel hears what is published meanwhile, and may miss some, h
 else put there. Who must not miss anything follows the log by position:
 
 ```python
-for event in events.follow(connect, client, namespace="MB", after=position):
+import events
+
+for event in events.follow(runtime.connect, runtime.channels, namespace="MB", after=position):
     ...  # and keep event.sequence with what comes of it: where to go on after a restart
 ```
+
+(`runtime`: see [Redis](redis.md#from-python); `namespace` is REDIS_NAMESPACE.)
 
 Each event comes once, in order, about a millisecond after it was published, or within a second of its commit while
 Redis is away. What Redis says is only when to look: every event is read from the log. `types` chooses, `stop` (a

@@ -1,3 +1,4 @@
+import re
 import threading
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from events.errors import UnreachableError
 from events.queues.worker import run_worker
 from events.telemetry import Telemetry
 from ops import metrics
+from ops.generate import ROOT
 from ops.metrics import PrometheusTelemetry
 from ops.settings import RedisRole, Settings
 from ops.stack import control
@@ -73,3 +75,29 @@ def test_who_serves_makes_no_database_by_the_way(home: Path) -> None:
     ):
         pass
     assert not home.exists()
+
+
+def test_a_program_gets_its_parts_as_the_documentation_says(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert settings.database_url is not None
+    assert settings.redis_server is not None
+    monkeypatch.setenv("DATABASE_URL", settings.database_url.get_secret_value())
+    monkeypatch.setenv("REDIS_SERVER", settings.redis_server.get_secret_value())
+    said = (ROOT / "ops/docs/redis.md").read_text().partition("## From Python")[2]
+    example = re.search(r"```python\n(.*?)```", said, re.DOTALL)
+    assert example is not None
+    names: dict[str, object] = {}
+    exec(example[1], names)
+    assert b'"Moby"' in names["moby"]  # type: ignore[operator]
+
+
+def test_what_the_documentation_calls_of_a_runtime_is_there() -> None:
+    pages = "".join(path.read_text() for path in (ROOT / "ops/docs").glob("*.md"))
+    called = {
+        name
+        for block in re.findall(r"```python\n(.*?)```", pages, re.DOTALL)
+        for name in re.findall(r"runtime\.(\w+)", block)
+    }
+    assert {"entity_cache", "sessions", "limiter", "http", "connect", "channels"} <= called
+    assert [name for name in called if not hasattr(Runtime, name)] == []
