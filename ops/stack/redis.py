@@ -16,6 +16,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from events.errors import UnreachableError
 from ops.stack import processes
 from ops.stack.errors import EmbeddedServerError, disk_full
 from ops.stack.place import ServerUser, make_private, socket_folder
@@ -24,6 +25,7 @@ from ops.stack.postgres import make_home
 # Streams, Lua and client commands that the queues use are all there from here on.
 _OLDEST = (6, 2)
 _SOCKET = "redis.sock"
+READY_SECONDS = 20.0
 _STOP_SIGNALS = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0))
 
 
@@ -123,8 +125,12 @@ class EmbeddedRedis:
     def _wait_ready(self, ended: Callable[[], bool]) -> None:
         client = redis.Redis(unix_socket_path=str(self.socket), socket_timeout=5, retry=Retry(NoBackoff(), 0))
         try:
-            processes.wait_until(lambda: ended() or self._answers(client), 20, every=0.005)
-            if ended() or not self._answers(client):
+            if not processes.wait_until(lambda: ended() or self._answers(client), READY_SECONDS, every=0.005):
+                raise UnreachableError(
+                    f"Redis runs on {self.socket} (pid {self.pid}), but does not answer: it hangs, or was stopped. "
+                    "Have it go on (kill -CONT), or kill it: it keeps nothing, and is started again."
+                )
+            if ended():
                 said = self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
                 raise disk_full(self.home, said) or EmbeddedServerError(
                     f"Redis does not start on {self.socket}. It said:\n{said.strip()}\nIts log is {self.log}."

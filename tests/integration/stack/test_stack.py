@@ -13,7 +13,7 @@ import pytest
 import redis
 
 import ops.stack
-from events.errors import UsageError, VersionMismatchError
+from events.errors import UnreachableError, UsageError, VersionMismatchError
 from ops.stack import control, place
 from ops.stack.errors import EmbeddedServerError
 from ops.stack.postgres import wheel_folder
@@ -162,6 +162,23 @@ def test_killed_servers_are_started_again_and_it_is_told(home: Path) -> None:
     stack.close()
     assert any("PostgreSQL was killed" in line for line in told)
     assert any("Redis was killed" in line for line in told)
+
+
+def test_a_redis_that_hangs_is_told_from_one_that_does_not_start(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ops.stack.redis.READY_SECONDS", 0.1)
+    with start(home, postgres=False) as stack:
+        assert stack.redis is not None
+        pid = stack.redis.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(UnreachableError, match=rf"\(pid {pid}\), but does not answer: it hangs"):
+                start(home, postgres=False)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        with start(home, postgres=False) as again:
+            assert again.redis is not None
+            assert again.redis.pid == pid
 
 
 def test_a_stale_pid_that_is_now_somebody_elses_is_no_server(home: Path) -> None:
