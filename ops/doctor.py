@@ -178,7 +178,8 @@ def _policy(name: str, role: RedisRole, policy: str, limit: int, release: str, *
             name,
             False,
             f"it is full: {used / 2**20:.0f} of {limit / 2**20:.0f} MiB, and {policy} refuses what is to be written",
-            "Raise its maxmemory" + ("." if role in KEEPS else ", or set allkeys-lru if only caches use it."),
+            "Raise its maxmemory"
+            + ("." if role in KEEPS or role is RedisRole.PUBSUB else ", or set allkeys-lru if only caches use it."),
         )
     bound = f", at most {limit / 2**20:.0f} MiB" if limit else ""
     return Finding(name, True, f"Redis {release}, {policy}{bound}")

@@ -30,7 +30,8 @@ def settings_page() -> str:
         "One `REDIS_SERVER` serves all roles, each in its own database: "
         + ", ".join(f"{role.name.lower()} {role.value}" for role in RedisRole)
         + ". A role with a URL of its own is served from there. "
-        "The broker and MusicBrainz Server's store must not evict keys (`maxmemory-policy noeviction`).",
+        "Those of the broker, of sessions (MusicBrainz Server's store) and of limits must not evict keys "
+        "(`maxmemory-policy noeviction`).",
         "",
     ]
     return "\n".join(lines)

@@ -21,6 +21,8 @@ def test_a_store_that_is_full_and_evicts_nothing_is_a_fault() -> None:
     assert "allkeys-lru" in str(cache.fix)
     limits = _policy("redis limits", RedisRole.LIMITS, "noeviction", 100 << 20, "7.2", used=96 << 20)
     assert (limits.ok, limits.fix) == (False, "Raise its maxmemory.")
+    # Channels have no keys: there is nothing that could be evicted.
+    assert _policy("redis pubsub", RedisRole.PUBSUB, "noeviction", 100 << 20, "7.2", used=96 << 20).fix == limits.fix
     assert _policy("redis search", RedisRole.SEARCH, "allkeys-lru", 100 << 20, "7.2", used=99 << 20).ok
 
 
