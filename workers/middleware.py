@@ -13,6 +13,7 @@ import structlog
 from dramatiq.common import current_millis
 from dramatiq.errors import RateLimitExceeded, Retry
 from dramatiq.middleware import SkipMessage
+from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from events.errors import UnreachableError
@@ -84,6 +85,11 @@ class PostgresLedger:
                 return work(connection)
 
 
+# A server that is gone without a word is found out within half a minute, not after the two hours of most systems: until
+# then its connections stay in use.
+_ALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
+
+
 def make_pool(
     database_url: str, *, size: int = 4, statement_seconds: float = 0
 ) -> "ConnectionPool[psycopg.Connection[Any]]":
@@ -95,6 +101,7 @@ def make_pool(
     def configure(connection: "psycopg.Connection[Any]") -> None:
         connection.execute("SELECT set_config('statement_timeout', %s, false)", (f"{statement_seconds:g}s",))
 
+    asked = conninfo_to_dict(database_url)
     return ConnectionPool(
         database_url,
         min_size=1,
@@ -102,7 +109,11 @@ def make_pool(
         timeout=5,
         open=True,
         name="worker-ledger",
-        kwargs={"autocommit": True, "application_name": "mbevents worker"},
+        kwargs={
+            "autocommit": True,
+            "application_name": "mbevents worker",
+            **{name: value for name, value in _ALIVE.items() if name not in asked},
+        },
         configure=configure if statement_seconds else None,
     )
 

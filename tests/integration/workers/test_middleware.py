@@ -16,7 +16,16 @@ from events.ledger.service import NewTask
 from events.queues.broker import RedisQueues
 from tests.integration.events.queues.conftest import ledger_url, pool, quick_stop, redis_broker
 from tests.integration.events.queues.support import actor, drain, eventually, message, working
-from workers.middleware import BoundIds, Ledgered, Measured, PostgresLedger, Retries, Versions, standard_middleware
+from workers.middleware import (
+    BoundIds,
+    Ledgered,
+    Measured,
+    PostgresLedger,
+    Retries,
+    Versions,
+    make_pool,
+    standard_middleware,
+)
 
 __all__ = ["ledger_url", "pool", "quick_stop", "redis_broker"]
 
@@ -287,3 +296,11 @@ def test_suspects_run_one_at_a_time_beside_what_is_above_suspicion(redis_broker:
     # Done, they are forgotten.
     assert broker.client.keys("*deaths*") == []
     assert broker.client.keys("*started*") == []
+
+
+def test_connections_find_out_soon_that_their_server_is_gone_unless_the_url_says_when(ledger_url: str) -> None:
+    url = f"{ledger_url}{'&' if '?' in ledger_url else '?'}keepalives_idle=77"
+    with make_pool(url, statement_seconds=2) as made, made.connection() as connection:
+        told = connection.info.get_parameters()
+        assert (told["keepalives_idle"], told["keepalives_interval"], told["tcp_user_timeout"]) == ("77", "5", "25000")
+        assert connection.execute("SHOW statement_timeout").fetchone() == ("2s",)
