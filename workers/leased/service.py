@@ -178,6 +178,8 @@ class ReadThrough:
                     raise shared[0]
                 return shared[0].body
             if not flight.ended:
+                # Nor may it keep those waiting who come after us.
+                flight.close()
                 break
         return self._fetch(name, load, None, kind, None).body
 

@@ -170,6 +170,9 @@ def test_a_load_that_hangs_hangs_nobody_else() -> None:
     assert slow.begun.wait(10)
     try:
         assert cache.get_or_load("page", Rows(b"new")) == b"new"
+        began = time.monotonic()
+        assert cache.get_or_load("page", Rows(b"newer")) == b"newer"
+        assert time.monotonic() - began < 0.1
     finally:
         slow.finish.set()
     hanging[0].join(10)
