@@ -1,0 +1,93 @@
+"""Processes read and change at once while everything happens to their Redis, at random: nothing stale is ever read."""
+
+import multiprocessing
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import redis
+
+from tests.chaos.redis.stale_process import ROWS, change, read
+from tests.redis_process import RedisProcess
+
+SECONDS = 8.0
+
+
+def test_nothing_older_than_the_last_invalidation_is_read_whatever_happens(
+    start_redis: Callable[..., RedisProcess],
+) -> None:
+    server = start_redis(keeps=True)
+    chance = random.Random()
+    # A clean process each: this one has threads.
+    context = multiprocessing.get_context("spawn")
+    committed, forgotten = context.RawArray("q", ROWS), context.RawArray("q", ROWS)
+    stop, problems = context.Event(), context.SimpleQueue()
+    shared = (server.url(), committed, forgotten, stop)
+    processes = [
+        *(context.Process(target=read, args=(*shared, problems, number)) for number in range(2)),
+        *(context.Process(target=change, args=(*shared, number)) for number in range(2)),
+    ]
+    with running(processes):
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            time.sleep(chance.uniform(0.05, 0.4))
+            happens(server, chance)
+        stop.set()
+        for process in processes:
+            process.join(20)
+    assert [process.exitcode for process in processes] == [0] * len(processes)
+    assert problems.empty(), problems.get()
+    # They did race.
+    assert min(forgotten) > 5
+
+
+def happens(server: RedisProcess, chance: random.Random) -> None:
+    """One of the things that happen to a Redis."""
+    with suppress(redis.RedisError), redis.Redis.from_url(server.url(), decode_responses=True) as client:
+        match chance.randrange(8):
+            case 0:
+                # What it comes back with is as old as its last save.
+                server.kill()
+                server.start()
+            case 1:
+                client.save()
+            case 2:
+                client.flushall()
+            case 3:
+                client.script_flush()
+            case 4:
+                server.send(signal.SIGSTOP)
+                time.sleep(chance.uniform(0.05, 0.8))
+                server.send(signal.SIGCONT)
+            case 5:
+                client.hdel("MB:s:clock", "epoch", "number")
+            case 6:
+                client.delete(*chance.sample(["MB:s:clock", *(f"MB:s:lease:1:{row}" for row in range(ROWS))], 3))
+            case 7:
+                evict(client, chance)
+
+
+def evict(client: "redis.Redis", chance: random.Random) -> None:
+    policies = ("allkeys-random", "allkeys-lru", "volatile-ttl", "volatile-random")
+    client.config_set("maxmemory-policy", chance.choice(policies))
+    client.mset({f"junk:{number}": "x" * 3_000 for number in range(30)})
+    client.config_set("maxmemory", client.info("memory")["used_memory"] - 40_000)
+    try:
+        time.sleep(chance.uniform(0, 0.3))
+    finally:
+        client.config_set("maxmemory", 0)
+        client.delete(*(f"junk:{number}" for number in range(30)))
+
+
+@contextmanager
+def running(processes: "list[multiprocessing.context.SpawnProcess]") -> Iterator[None]:
+    for process in processes:
+        process.start()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
