@@ -98,6 +98,18 @@ def test_every_type_has_an_address_and_a_search(client: Browser, runtime: Runtim
         assert mbid in [each["mbid"] for each in found["entities"]]
 
 
+@pytest.mark.parametrize("name", ["Two  spaces", "\u5168\u89d2\u3000\u7a7a\u767d", "No\u00a0break"])
+@pytest.mark.parametrize("entity_type", ["artist", "work"])
+def test_a_name_is_found_whatever_spaces_it_has(client: Browser, runtime: Runtime, entity_type: str, name: str) -> None:
+    execute(
+        runtime,
+        f"INSERT INTO musicbrainz.{entity_type} (gid, name{', sort_name' * (entity_type == 'artist')}) "
+        f"VALUES (gen_random_uuid(), %s{', %s' * (entity_type == 'artist')})",
+        *[name] * (1 + (entity_type == "artist")),
+    )
+    assert names(client, entity_type, name) == [(name, "name")]
+
+
 def test_an_old_mbid_leads_to_the_one_that_the_entity_has(client: Browser, runtime: Runtime) -> None:
     execute(
         runtime,

@@ -36,9 +36,10 @@ class Names:
 def normalised(entity_type: str, name: str) -> str:
     """The name as it is looked for, the same for all that find the same. Raises UsageError.
 
-    Case matters in URLs. Letters beyond ASCII keep theirs too: PostgreSQL folds some of them otherwise than Python.
+    Spaces within a name stay as they are: MusicBrainz has names with two together, and with wide ones. Case matters in
+    URLs. Letters beyond ASCII keep theirs too: PostgreSQL folds some of them otherwise than Python.
     """
-    text = " ".join(unicodedata.normalize("NFC", name).split())
+    text = unicodedata.normalize("NFC", name).strip()
     if not text:
         raise UsageError("A search needs a name.")
     if "\0" in text or any("\ud800" <= each <= "\udfff" for each in text):

@@ -8,7 +8,14 @@ from workers.caches.search.core import LONGEST_BYTES, key, normalised
 
 @pytest.mark.parametrize(
     ("given_name", "looked_for"),
-    [("  The   Beatles\t", "the beatles"), ("Bjo\u0308rk", "Björk"), ("!!!", "!!!"), ("ÉLAN", "ÉLAN")],
+    [
+        ("  The Beatles\t", "the beatles"),
+        ("A  B", "a  b"),
+        ("A\u3000B", "A\u3000B"),
+        ("Bjo\u0308rk", "Björk"),
+        ("!!!", "!!!"),
+        ("ÉLAN", "ÉLAN"),
+    ],
 )
 def test_what_finds_the_same_is_asked_in_the_same_words(given_name: str, looked_for: str) -> None:
     assert normalised("artist", given_name) == looked_for
