@@ -105,7 +105,11 @@ class Wire:
     @cached_property
     def _tls(self) -> ssl.SSLContext:
         # SSL_CERT_FILE and SSL_CERT_DIR may name other authorities; nothing turns the check off.
-        return httpx.create_ssl_context()
+        try:
+            return httpx.create_ssl_context()
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            raise CallError(Kind.TLS, f"The authorities to trust cannot be read: {why}. Check SSL_CERT_FILE.") from None
 
     def _on(self, line: _Line, request: Request) -> Reply:
         begun = False

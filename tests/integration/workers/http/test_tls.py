@@ -47,6 +47,18 @@ def test_nothing_is_sent_to_a_server_that_does_not_prove_who_it_is(
         assert server.requests == []
 
 
+def test_authorities_that_cannot_be_read_are_an_outcome(
+    client: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").touch()
+    for path in (tmp_path / "absent", tmp_path, tmp_path / "empty"):
+        monkeypatch.setenv("SSL_CERT_FILE", str(path))
+        outcome = client().get("https://127.0.0.1:1/")
+        assert isinstance(outcome, Failure)
+        assert outcome.kind is Kind.TLS
+        assert "SSL_CERT_FILE" in outcome.message
+
+
 def test_a_server_that_speaks_no_tls_is_told(client: Make) -> None:
     with socket.create_server(("127.0.0.1", 0)) as plain:
 
