@@ -73,9 +73,9 @@ class Outside(Servers):
         self._closing.callback(client.close)
         return client
 
-    def _http_breaker(self, bucket: str) -> "Breaker":
+    def _http_breaker(self, circuit: str) -> "Breaker":
         from events.breaker import Breaker
 
         # Circuits of hosts that no policy names are nobody's metric: there may be any number of them.
-        on_change = None if ":" in bucket else self._note_circuit
-        return Breaker(f"http {bucket}", failures=6, open_seconds=30, on_change=on_change)
+        on_change = None if ":" in circuit else self._note_circuit
+        return Breaker(f"http {circuit}", failures=6, open_seconds=30, on_change=on_change)

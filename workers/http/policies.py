@@ -46,6 +46,12 @@ class Policies:
         policy = self.of(host)
         return policy.name if policy is not self._other else f"{policy.name}:{host}"
 
+    def circuit(self, host: str, port: int) -> str:
+        """The name of the circuit breaker that a host shares. Where no policy has it, each port has its own: a user's
+        URL with one where nobody listens closes the host to nobody else."""
+        bucket = self.bucket(host)
+        return f"{bucket}:{port}" if self.of(host) is self._other else bucket
+
     def same_site(self, one: str, another: str) -> bool:
         """Whether redirects may lead from one host to the other."""
         return one == another or (self.of(one) is not self._other and self.of(one) is self.of(another))

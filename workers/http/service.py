@@ -224,7 +224,7 @@ class HttpClient:
                 "of whoever runs this, which Wikimedia's policy wants in the User-Agent.",
             )
         policy, bucket = self._policies.of(host), self._policies.bucket(host)
-        breaker = self._breaker(bucket)
+        breaker = self._breaker(self._policies.circuit(host, core.port_of(request.url)))
         if breaker.refuses:
             # Nobody waits for a turn that will not be used.
             raise _open(host)

@@ -90,6 +90,15 @@ def test_a_host_that_fails_again_and_again_is_left_alone(client: Make) -> None:
         assert len(server.requests) == 4
 
 
+def test_a_port_where_nobody_listens_closes_no_other_port_of_the_host(client: Make) -> None:
+    one = client(failures=2)
+    with hostile(answers()) as server:
+        for _ in range(2):
+            assert isinstance(one.get("http://127.0.0.1:1/"), Failure)
+        assert kind(one.get("http://127.0.0.1:1/")) is Kind.CIRCUIT_OPEN
+        assert isinstance(one.get(server.url), Answer)
+
+
 def test_it_is_asked_again_after_a_while_and_then_as_before(client: Make) -> None:
     with hostile(says(b""), says(b""), answers()) as server:
         one = client(failures=2, open_seconds=0.1)
