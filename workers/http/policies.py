@@ -41,20 +41,24 @@ class Policies:
     def of(self, host: str) -> Policy:
         return next((each for each in self._policies if each.has(host)), self._other)
 
+    def has(self, host: str) -> bool:
+        """Whether it is a host that we know."""
+        return self.of(host) is not self._other
+
     def bucket(self, host: str) -> str:
         """The name of the bucket that a host shares."""
-        policy = self.of(host)
-        return policy.name if policy is not self._other else f"{policy.name}:{host}"
+        name = self.of(host).name
+        return name if self.has(host) else f"{name}:{host}"
 
     def circuit(self, host: str, port: int) -> str:
         """The name of the circuit breaker that a host shares. Where no policy has it, each port has its own: a user's
         URL with one where nobody listens closes the host to nobody else."""
         bucket = self.bucket(host)
-        return f"{bucket}:{port}" if self.of(host) is self._other else bucket
+        return bucket if self.has(host) else f"{bucket}:{port}"
 
     def same_site(self, one: str, another: str) -> bool:
         """Whether redirects may lead from one host to the other."""
-        return one == another or (self.of(one) is not self._other and self.of(one) is self.of(another))
+        return one == another or (self.has(one) and self.of(one) is self.of(another))
 
 
 def standard(wikimedia_rate: float) -> Policies:

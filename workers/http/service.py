@@ -217,6 +217,9 @@ class HttpClient:
         host = request.host
         if self._guarded is not None:
             guard.check_url(request.url, allow_http=self._guarded.allow_http)
+            if self._policies.has(host):
+                # A port where nobody listens would take the turns of all who ask it for us.
+                raise CallError(Kind.BAD_URL, f"{host} is a service that is not called for users.")
         if self._contact is None and core.is_wikimedia(host):
             raise CallError(
                 Kind.UNIDENTIFIED,

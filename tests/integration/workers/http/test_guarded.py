@@ -9,10 +9,12 @@ from structlog.testing import capture_logs
 
 from tests.certificates import certificate
 from tests.integration.workers.http.hostile import answers, hostile, redirects
-from tests.integration.workers.http.making import Make, kind
+from tests.integration.workers.http.making import FREE, Make, kind
+from workers.http.buckets import LocalBuckets
 from workers.http.core import Answer, Failure, Kind
 from workers.http.guard import is_public
 from workers.http.network import Resolve
+from workers.http.policies import Policies, Policy
 from workers.http.service import Guard
 
 HTTP = Guard(allow_http=True)
@@ -172,3 +174,16 @@ def test_a_users_server_that_fails_is_not_the_operators_concern(client: Make) ->
         get = guarded(client, leads_to("127.0.0.1"), allowed=lambda _: True)
         assert kind(get(f"http://hook.example:{server.port}/")) is Kind.STATUS_5XX
     assert [line for line in lines if line["log_level"] in {"error", "warning"}] == []
+
+
+def test_users_do_not_take_the_turns_of_services_that_we_ask(client: Make) -> None:
+    policies = Policies([Policy("known", ("*.known.example",), rate=1)], FREE)
+    buckets, allowed = LocalBuckets(), lambda _: True
+    users = client(guarded=HTTP, policies=policies, buckets=buckets, resolve=leads_to("127.0.0.1"), allowed=allowed)
+    known = client(policies=policies, buckets=buckets, resolve=leads_to("127.0.0.1"), deadline=0.5)
+    with hostile(redirects("http://www.known.example:9999/"), answers()) as server:
+        assert kind(users.get(f"http://hook.example:{server.port}/")) is Kind.BAD_URL
+        assert kind(users.get(f"http://known.example.:{server.port}/")) is Kind.BAD_URL
+        assert kind(users.get(f"http://known.example:{server.port}/")) is Kind.BAD_URL
+        assert len(server.requests) == 1
+        assert isinstance(known.get(f"http://known.example:{server.port}/"), Answer)
