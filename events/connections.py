@@ -5,23 +5,28 @@ they wait on purpose, and must not repeat a command.
 """
 
 import re
+import threading
 from collections.abc import Callable
 from queue import Empty
 from typing import Any, Protocol
 
 import redis
+import structlog
 from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection, parse_url
 from redis.retry import Retry
 
-from .breaker import Breaker
+from .breaker import Breaker, State
+
+log = structlog.get_logger(__name__)
 
 # As many as the seed says, of each process and role.
 POOL_SIZE = 10
 # For an answer, for a connection, and for a free one of the pool.
-SECONDS = 2.0
+SECONDS = 1.0
 HEALTH_CHECK_SECONDS = 30
-
+# How often it is asked whether a server is back.
+ASK_SECONDS = 0.5
 
 _RUN_ID = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
 
@@ -33,27 +38,92 @@ class CircuitOpenError(redis.ConnectionError):
 def open_client(url: str, breaker: Breaker, *, size: int = POOL_SIZE, seconds: float = SECONDS) -> "redis.Redis":
     """A client that answers or raises within `seconds` for each exchange, and at once while the breaker is open.
 
+    Then the server is asked in the background whether it is back, so that no caller has to wait to find out.
     Responses are bytes. After a broken connection a command is repeated once, so each of ours may run twice; after a
     timeout it is not, as who waited once has waited enough. Connects when it is used.
     """
-    options: dict[str, Any] = dict(parse_url(url))  # type: ignore[no-untyped-call]  # so are all of redis-py's
-    kind = _WATCHED[options.pop("connection_class", Connection)]
-    if kind is not _WatchedUnix:
-        options["socket_keepalive"] = True
+    options = _options(url, seconds)
+    plain = options.pop("connection_class")
+    guard = _Guard(breaker, plain, options)
     pool = _Pool(
-        breaker,
-        connection_class=kind,
+        guard,
+        connection_class=_WATCHED[plain],
         max_connections=size,
         timeout=seconds,
-        breaker=breaker,
-        socket_timeout=seconds,
-        socket_connect_timeout=seconds,
+        guard=guard,
         health_check_interval=HEALTH_CHECK_SECONDS,
         # redis-py's own ten tries would turn a dead cache, which is a miss, into seconds.
         retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
         **options,
     )
     return redis.Redis.from_pool(pool)
+
+
+def _options(url: str, seconds: float) -> dict[str, Any]:
+    options: dict[str, Any] = {"connection_class": Connection, **parse_url(url)}  # type: ignore[no-untyped-call]
+    if options["connection_class"] is not UnixDomainSocketConnection:
+        options["socket_keepalive"] = True
+    return {**options, "socket_timeout": seconds, "socket_connect_timeout": seconds}
+
+
+class _Guard:
+    """The breaker of a pool, which closes by itself: while it is open, one thread asks for the server."""
+
+    def __init__(self, breaker: Breaker, kind: type[AbstractConnection], options: dict[str, Any]) -> None:
+        self.breaker = breaker
+        self._kind = kind
+        self._options = {**options, "retry": Retry(NoBackoff(), 0)}
+        self._lock = threading.Lock()
+        self._asks = False
+
+    def failed(self, error: Exception, *, surely: bool = False) -> None:
+        """Each error once, however often it is met on its way."""
+        if getattr(error, "noted", False):
+            return
+        error.noted = True  # type: ignore[attr-defined]
+        self.breaker.failed(surely=surely)
+        if self._is("open"):
+            self._ask()
+
+    def _ask(self) -> None:
+        with self._lock:
+            if self._asks:
+                return
+            try:
+                threading.Thread(target=self._work, name="redis-asker", daemon=True).start()
+            except RuntimeError as error:
+                # Too many threads, or this process ends: the breaker itself lets one call try after a while.
+                log.warning("redis_not_asked_for", circuit=self.breaker.name, error=str(error))
+                return
+            self._asks = True
+
+    def _work(self) -> None:
+        pause = threading.Event()
+        while not self._is("closed"):
+            pause.wait(ASK_SECONDS)
+            if self._is_there():
+                self.breaker.succeeded()
+        with self._lock:
+            self._asks = False
+        # It may have opened again just before.
+        if self._is("open"):
+            self._ask()
+
+    def _is(self, state: State) -> bool:
+        return self.breaker.state == state
+
+    def _is_there(self) -> bool:
+        """The server answers, and is a master: this changes nothing, and a replica refuses it."""
+        connection = self._kind(**self._options)
+        try:
+            connection.connect()  # type: ignore[no-untyped-call]
+            connection.send_command("PERSIST", "mbevents:nothing")  # type: ignore[no-untyped-call]
+            connection.read_response()
+        except redis.RedisError:
+            return False
+        finally:
+            connection.disconnect()  # type: ignore[no-untyped-call]
+        return True
 
 
 class Greeted(Protocol):
@@ -77,8 +147,8 @@ def greet(client: "redis.Redis", greeting: Greeting) -> None:
 
 
 class _Pool(redis.BlockingConnectionPool):
-    def __init__(self, guard: Breaker, **options: Any) -> None:
-        self._guard = guard
+    def __init__(self, pool_guard: _Guard, **options: Any) -> None:
+        self._guard = pool_guard
         self.greetings: list[Greeting] = []
         super().__init__(redis_connect_func=self._connected, **options)  # type: ignore[no-untyped-call]
 
@@ -91,47 +161,48 @@ class _Pool(redis.BlockingConnectionPool):
                 greeting(connection, run_id[1].decode() if run_id else "")
 
     def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:  # noqa: ARG002
-        if not self._guard.allow():
-            raise CircuitOpenError(f"{self._guard.name} did not answer a moment ago")
+        breaker = self._guard.breaker
+        if not breaker.allow():
+            raise CircuitOpenError(f"{breaker.name} did not answer a moment ago")
         try:
             return super().get_connection()  # type: ignore[no-untyped-call]
         except (redis.ConnectionError, redis.TimeoutError) as error:
             # That all connections are in use says nothing against the server, unless we are asking after it.
-            if not isinstance(error.__context__, Empty) or self._guard.state == "half_open":
-                self._guard.failed()
+            if not isinstance(error.__context__, Empty) or breaker.state == "half_open":
+                self._guard.failed(error)
             raise
 
 
 class _Watched(AbstractConnection):
-    """Tells the breaker how each exchange went."""
+    """Tells the guard how each exchange went."""
 
-    def __init__(self, *args: Any, breaker: Breaker, **options: Any) -> None:
-        self._breaker = breaker
+    def __init__(self, *args: Any, guard: _Guard, **options: Any) -> None:
+        self._guard = guard
         super().__init__(*args, **options)
 
     def send_packed_command(self, *args: Any, **kwargs: Any) -> None:
         try:
             super().send_packed_command(*args, **kwargs)  # type: ignore[no-untyped-call]
-        except (redis.ConnectionError, redis.TimeoutError):
-            self._breaker.failed()
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            self._guard.failed(error)
             raise
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
         try:
             response = super().read_response(*args, **kwargs)
-        except (redis.ConnectionError, redis.TimeoutError):
-            self._breaker.failed()
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            self._guard.failed(error)
             raise
-        except redis.ReadOnlyError:
+        except redis.ReadOnlyError as error:
             # It was the master once: what it tells to readers may be old. The next connection looks its address up
             # again; that one is made says nothing for it.
             self.disconnect()  # type: ignore[no-untyped-call]
-            self._breaker.failed(surely=True)
+            self._guard.failed(error, surely=True)
             raise
         except redis.ResponseError:
-            self._breaker.succeeded()
+            self._guard.breaker.succeeded()
             raise
-        self._breaker.succeeded()
+        self._guard.breaker.succeeded()
         return response
 
 

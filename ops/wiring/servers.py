@@ -80,7 +80,8 @@ class Servers:
         from events.connections import open_client
 
         if role not in self._clients:
-            breaker = Breaker(f"redis {role.name.lower()}", on_change=self._note_circuit)
+            # Closed as soon as the server is back; a caller tries only where nobody could be made to look for it.
+            breaker = Breaker(f"redis {role.name.lower()}", open_seconds=60, on_change=self._note_circuit)
             client = self._clients[role] = open_client(self.redis_url(role), breaker)
             self._closing.callback(client.close)
         return self._clients[role]

@@ -12,7 +12,7 @@ Outcome = Literal["allowed", "refused", "unavailable_open", "unavailable_closed"
 # Redis keeps a moment for each of them: this many take some 10 MB.
 MOST = 100_000
 LONGEST = 86_400
-# How long nobody need ask again when Redis is away: as long as its circuit breaker is open.
+# How long nobody need ask again when Redis is away: it is looked for more often.
 AWAY_SECONDS = 2.0
 # From then on work that is refused does not ask less often.
 MOST_REFUSALS = 300
