@@ -291,7 +291,8 @@ class Retries(dramatiq.Middleware):  # type: ignore[misc]
 
     def _later(self, message: Any, retries: int, delay: int, exception: BaseException) -> None:
         log.warning("message_retried", retries=retries, delay_ms=delay, error=describe(exception))
-        _again(message, delay, retries=retries)
+        # It was let through: if it is refused next time, that is the first time.
+        _again(message, delay, retries=retries, refusals=0)
 
 
 def _again(message: Any, delay: int, **options: int) -> None:

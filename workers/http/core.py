@@ -29,7 +29,8 @@ _REDIRECT_STATUS = frozenset({301, 302, 303, 307, 308})
 _MEDIAWIKI_THROTTLING = frozenset({"maxlag", "ratelimited"})
 # MediaWiki's refusals are short; what is longer is not parsed to look for one.
 _MOST_REFUSAL = 1 << 16
-_SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
+# All else that a caller sends may be a secret (Authorization, Cookie, X-Api-Key …), and stays with its origin.
+_ANYBODYS_HEADERS = frozenset({"accept", "accept-language", "if-none-match", "if-modified-since", "range"})
 _BODY_HEADERS = frozenset({"content-type", "content-length", "content-encoding", "content-language"})
 _WIKIMEDIA = ("wikipedia.org", "wikidata.org", "wikimedia.org")
 _SECONDS = re.compile(r"[0-9]{1,9}")
@@ -324,12 +325,15 @@ def redirected(request: Request, reply: Reply, *, hops: int, allowed: Callable[[
         raise CallError(Kind.FORBIDDEN_REDIRECT, f"It leads from https to http ({told(url)}).")
     if not allowed(host_of(url)):
         raise CallError(Kind.FORBIDDEN_REDIRECT, f"It leads to {host_of(url)}, which is not among the allowed hosts.")
-    dropped: frozenset[str] = frozenset() if _origin(url) == _origin(request.url) else _SECRET_HEADERS
+    kept = {name.lower() for name in request.headers}
+    if _origin(url) != _origin(request.url):
+        kept &= _ANYBODYS_HEADERS | _BODY_HEADERS
     method, body = request.method, request.body
     # 301 and 302 by what everybody does with POST, 303 by what it says.
     if (reply.status == 303 and method != "HEAD") or (reply.status in {301, 302} and method == "POST"):
-        method, body, dropped = "GET", b"", dropped | _BODY_HEADERS
-    headers = {name: value for name, value in request.headers.items() if name.lower() not in dropped}
+        method, body = "GET", b""
+        kept -= _BODY_HEADERS
+    headers = {name: value for name, value in request.headers.items() if name.lower() in kept}
     return Request(method, url, headers, body)
 
 

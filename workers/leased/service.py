@@ -155,7 +155,7 @@ class ReadThrough:
         except StoreUnavailableError:
             return found.body
         except Exception as error:
-            log.warning("cache_not_renewed", kind=kind or self._kind, error=type(error).__name__)
+            log.debug("cache_not_renewed", kind=kind or self._kind, error=type(error).__name__)
             self._count("mbevents_cache_loads_total", kind, "stale")
             return found.body
         finally:

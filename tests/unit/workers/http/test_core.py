@@ -204,7 +204,7 @@ def test_a_redirect_is_followed_relative_to_where_it_came_from() -> None:
 
 
 def test_secrets_stay_with_their_origin() -> None:
-    asked = request(Authorization="secret", COOKIE="secret", Accept="text/html")
+    asked = request(Authorization="secret", COOKIE="secret", **{"X-Api-Key": "secret"}, Accept="text/html")
     assert redirected(asked, leads_to("/other"), hops=0, allowed=anywhere).headers == asked.headers
     for elsewhere in ("https://other.example/", "https://example.org:8443/", "//www.example.org/"):
         assert redirected(asked, leads_to(elsewhere), hops=0, allowed=anywhere).headers == {"Accept": "text/html"}
