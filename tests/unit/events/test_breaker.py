@@ -15,6 +15,13 @@ def make(clock: Clock, told: list[str] | None = None) -> Breaker:
     return Breaker("it", failures=3, open_seconds=2, clock=clock, on_change=lambda _, state: heard.append(state))
 
 
+def opened(clock: Clock, told: list[str] | None = None) -> Breaker:
+    breaker = make(clock, told)
+    for _ in range(3):
+        breaker.failed()
+    return breaker
+
+
 def test_it_opens_after_so_many_failures_in_a_row_and_not_before() -> None:
     breaker = make(Clock())
     for _ in range(5):
@@ -30,9 +37,7 @@ def test_it_opens_after_so_many_failures_in_a_row_and_not_before() -> None:
 
 def test_open_it_lets_one_try_after_a_while_whose_success_closes_it() -> None:
     clock, told = Clock(), list[str]()
-    breaker = make(clock, told)
-    for _ in range(3):
-        breaker.failed()
+    breaker = opened(clock, told)
     clock.now += 1.9
     assert (breaker.refuses, breaker.allow()) == (True, False)
     clock.now += 0.2
@@ -45,9 +50,7 @@ def test_open_it_lets_one_try_after_a_while_whose_success_closes_it() -> None:
 
 def test_a_trial_that_fails_opens_it_for_as_long_again() -> None:
     clock = Clock()
-    breaker = make(clock)
-    for _ in range(3):
-        breaker.failed()
+    breaker = opened(clock)
     clock.now += 2.1
     assert breaker.allow()
     breaker.failed()
@@ -59,9 +62,7 @@ def test_a_trial_that_fails_opens_it_for_as_long_again() -> None:
 
 def test_a_trial_that_never_says_how_it_went_does_not_keep_it_shut() -> None:
     clock = Clock()
-    breaker = make(clock)
-    for _ in range(3):
-        breaker.failed()
+    breaker = opened(clock)
     clock.now += 2.1
     assert breaker.allow()
     clock.now += 2.1
@@ -71,9 +72,7 @@ def test_a_trial_that_never_says_how_it_went_does_not_keep_it_shut() -> None:
 
 def test_of_many_threads_one_tries() -> None:
     clock = Clock()
-    breaker = make(clock)
-    for _ in range(3):
-        breaker.failed()
+    breaker = opened(clock)
     clock.now += 2.1
     together = threading.Barrier(8)
     allowed: list[bool] = []
