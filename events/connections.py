@@ -75,6 +75,11 @@ class _Guard:
         self._options = {**options, "retry": Retry(NoBackoff(), 0)}
         self._lock = threading.Lock()
         self._asks = False
+        self._ended = threading.Event()
+
+    def end(self) -> None:
+        """Nobody uses the pool any more."""
+        self._ended.set()
 
     def failed(self, error: Exception, *, surely: bool = False) -> None:
         """Each error once, however often it is met on its way."""
@@ -89,6 +94,7 @@ class _Guard:
         with self._lock:
             if self._asks:
                 return
+            self._ended.clear()
             try:
                 threading.Thread(target=self._work, name="redis-asker", daemon=True).start()
             except RuntimeError as error:
@@ -98,15 +104,15 @@ class _Guard:
             self._asks = True
 
     def _work(self) -> None:
-        pause = threading.Event()
-        while not self._is("closed"):
-            pause.wait(ASK_SECONDS)
-            if self._is_there():
-                self.breaker.succeeded()
-        with self._lock:
-            self._asks = False
+        try:
+            while not self._is("closed") and not self._ended.wait(ASK_SECONDS):
+                if self._is_there():
+                    self.breaker.succeeded()
+        finally:
+            with self._lock:
+                self._asks = False
         # It may have opened again just before.
-        if self._is("open"):
+        if self._is("open") and not self._ended.is_set():
             self._ask()
 
     def _is(self, state: State) -> bool:
@@ -159,6 +165,11 @@ class _Pool(redis.BlockingConnectionPool):
             run_id = _RUN_ID.search(connection.read_response())
             for greeting in self.greetings:
                 greeting(connection, run_id[1].decode() if run_id else "")
+
+    def disconnect(self, inuse_connections: bool = True) -> None:
+        if inuse_connections:
+            self._guard.end()
+        super().disconnect(inuse_connections)
 
     def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:  # noqa: ARG002
         breaker = self._guard.breaker

@@ -85,6 +85,18 @@ def test_a_server_that_is_gone_is_told_at_once(server: EmbeddedRedis) -> None:
         assert client.ping()
 
 
+def test_a_client_that_is_closed_looks_for_its_server_no_more(server: EmbeddedRedis) -> None:
+    before = set(threading.enumerate())
+    with client_of(server) as (client, breaker):
+        server.stop()
+        for _ in range(3):
+            seconds_of(client.ping)
+        asker = next(each for each in threading.enumerate() if each.name == "redis-asker" and each not in before)
+    asker.join(10)
+    assert not asker.is_alive()
+    assert breaker.state == "open"
+
+
 def test_one_more_than_the_pool_has_waits_for_a_bounded_time_and_says_nothing_against_the_server(
     server: EmbeddedRedis,
 ) -> None:
