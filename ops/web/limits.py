@@ -31,15 +31,16 @@ class Decider(Protocol):
 
 
 class RateLimited:
-    """ASGI middleware: at most `limit` requests in any second of one client."""
+    """ASGI middleware: at most `limit` requests in any second of one client, but for what is below `free`."""
 
-    def __init__(self, app: ASGIApp, limiter: Decider, *, limit: int) -> None:
+    def __init__(self, app: ASGIApp, limiter: Decider, *, limit: int, free: Sequence[str] = ()) -> None:
         self._app = app
         self._limiter = limiter
         self._limit = limit
+        self._free = tuple(f"{prefix}/" for prefix in free)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in EXEMPT:
+        if scope["type"] != "http" or scope["path"] in EXEMPT or scope["path"].startswith(self._free):
             await self._app(scope, receive, send)
             return
         client = Limit("web", client_of(scope), self._limit)

@@ -21,6 +21,7 @@ from ops.settings import RedisRole
 from ops.version import version
 from ops.web import entities, replication, sessions, statistics
 from ops.web.address import listening
+from ops.web.feed import PREFIX as FEED
 from ops.web.feed import make_router
 from ops.web.health import Answer, Health
 from ops.web.limits import RateLimited
@@ -91,7 +92,9 @@ def serve(runtime: "Runtime", service: "Service") -> None:
     entities.register(app, runtime.entity_cache, runtime.load_entity, runtime.searches)
     statistics.register(app, runtime.statistics)
     if service.settings.web_rate_limit:
-        app.add_middleware(RateLimited, limiter=runtime.limiter, limit=service.settings.web_rate_limit)
+        # Who has a token for the feed catches up as fast as it can, and mirrors of other makes know no 429.
+        limit = service.settings.web_rate_limit
+        app.add_middleware(RateLimited, limiter=runtime.limiter, limit=limit, free=[FEED])
     with listening(service.settings.web_listen) as listener:
         host, port, *_ = listener.getsockname()
         log.info("web_listens", host=host, port=port)

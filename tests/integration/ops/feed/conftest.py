@@ -21,8 +21,7 @@ WRONG_TOKEN = "Provided access token is invalid!\n"
 
 @pytest.fixture
 def settings(settings: Settings, tmp_path: Path) -> Settings:
-    # Tests ask more quickly than a client may.
-    return settings.model_copy(update={"packet_store": f"file://{tmp_path}/packets", "web_rate_limit": 0})
+    return settings.model_copy(update={"packet_store": f"file://{tmp_path}/packets"})
 
 
 @pytest.fixture

@@ -48,10 +48,12 @@ def ask(limiter: Told, path: str = "/", method: str = "GET", peer: str = "203.0.
 
     @app.get("/")
     @app.get("/healthz")
+    @app.get("/feed/packet")
+    @app.get("/feedback")
     def page() -> dict[str, str]:
         return {"is": "here"}
 
-    app.add_middleware(RateLimited, limiter=limiter, limit=5)
+    app.add_middleware(RateLimited, limiter=limiter, limit=5, free=["/feed"])
     transport = httpx.ASGITransport(app=app, client=(peer, 1))
 
     async def run() -> httpx.Response:
@@ -117,6 +119,13 @@ def test_who_looks_after_the_process_is_never_turned_away(path: str) -> None:
 @pytest.mark.parametrize("path", ["/healthz/", "//healthz", "/healthz/../", "/Metrics", "/metrics%2f", "/x/healthz"])
 def test_a_path_that_only_looks_like_theirs_is_limited(path: str) -> None:
     assert ask(Told(refused), path).status_code == 429
+
+
+def test_what_is_free_is_not_limited_and_what_only_begins_like_it_is() -> None:
+    limiter = Told(refused)
+    assert ask(limiter, "/feed/packet").status_code == 200
+    assert limiter.asked == []
+    assert ask(limiter, "/feedback").status_code == 429
 
 
 def seen(*forwarded: str | bytes, peer: Any = (LOCAL, 4711)) -> str:
