@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,11 @@ STOP_SECONDS = 40.0
 _LONGEST_PAUSE = 30.0
 # Exit codes for which starting again is no help: it was asked for nonsense, or the schema is another one.
 _HOPELESS = (2, 3)
+
+
+def own_command(*arguments: str) -> list[str]:
+    """`mbevents` as a child of ours. Whatever folder we are in, an `ops` that lies there is not ours."""
+    return [sys.executable, "-P", "-m", "ops.cli", *arguments]
 
 
 class Child:

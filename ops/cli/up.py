@@ -1,7 +1,6 @@
 """`mbevents up`: everything that there is, in one go."""
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -33,7 +32,7 @@ def up() -> None:
     """
     from ops.cli.common import load_settings, told
     from ops.service import PORTS, running
-    from ops.supervisor import Child, Supervisor
+    from ops.supervisor import Child, Supervisor, own_command
     from ops.web.address import listening
     from ops.wiring import open_runtime
 
@@ -44,7 +43,7 @@ def up() -> None:
         _prepare(parts)
         _tell(parts)
         names = ["bridge", "worker", "web", "scheduler"]
-        children = [Child(name, [sys.executable, "-m", "ops.cli", name]) for name in names]
+        children = [Child(name, own_command(name)) for name in names]
         threading.Thread(target=_tell_when_ready, args=(parts, service.stop), daemon=True).start()
         with _servers_kept_up(parts):
             hopeless = Supervisor(children).run(service.stop, {**os.environ, PORTS: "3"})

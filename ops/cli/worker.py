@@ -1,7 +1,6 @@
 """`mbevents worker`."""
 
 import os
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -51,9 +50,9 @@ def _known_queues(given: str | None) -> list[str] | None:
 
 def _supervised(settings: "Settings", processes: int, drain: bool, queues: str | None, threads: int | None) -> int:
     from ops.service import PORTS, running
-    from ops.supervisor import Child, Supervisor
+    from ops.supervisor import Child, Supervisor, own_command
 
-    command = [sys.executable, "-m", "ops.cli", "worker"]
+    command = own_command("worker")
     if drain:
         command.append("--drain")
     if queues is not None:

@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -16,7 +15,7 @@ from types import MappingProxyType
 
 from events.errors import MbeventsError
 from ops.settings import Settings
-from ops.supervisor import Child, Supervisor
+from ops.supervisor import Child, Supervisor, own_command
 
 # What a process says once it does its work, by its name.
 _READY = {"bridge": "bridge_leads", "worker": "worker_started"}
@@ -112,7 +111,7 @@ class Processes:
         commands: dict[str, Sequence[str]] = {name: [name] for name in _READY} | dict(later)
         # Where no .env lies.
         self._children = {
-            name: _Holdable(name, [sys.executable, "-m", "ops.cli", *command], folder=home, output=self._output)
+            name: _Holdable(name, own_command(*command), folder=home, output=self._output)
             for name, command in commands.items()
         }
         self.hold(*later)

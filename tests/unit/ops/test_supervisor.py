@@ -1,4 +1,5 @@
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -9,7 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from events.queues.worker import PARENT
-from ops.supervisor import Child, Supervisor
+from ops.supervisor import Child, Supervisor, own_command
+from ops.version import version
 
 WRITES_PARENT = "import os, sys, time; open(sys.argv[1], 'a').write(os.environ['MBEVENTS_SUPERVISOR'] + '\\n'); "
 
@@ -107,3 +109,10 @@ def _line(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except psutil.Error:
         return []
+
+
+def test_children_are_ours_whatever_lies_in_the_folder_that_we_are_in(tmp_path: Path) -> None:
+    (tmp_path / "ops").mkdir()
+    (tmp_path / "ops" / "__init__.py").write_text("raise SystemExit('this is somebody else')")
+    told = subprocess.run(own_command("--version"), cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == version()
