@@ -2,6 +2,8 @@
 
 A role is what Redis is used for (caches, sessions, limits …). The queues' and the subscribers' connections are others:
 they wait on purpose, and must not repeat a command.
+
+redis-py leaves many of its functions without types: what mypy is told to ignore here is that.
 """
 
 import re
@@ -85,7 +87,7 @@ class _Guard:
         """Each error once, however often it is met on its way."""
         if getattr(error, "noted", False):
             return
-        error.noted = True  # type: ignore[attr-defined]
+        error.noted = True  # type: ignore[attr-defined]  # a mark of ours on their error
         self.breaker.failed(surely=surely)
         if self._is("open"):
             self._ask()

@@ -1,12 +1,15 @@
 """`mbevents http`: outside services, as the processes ask them."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from events.errors import MbeventsError, NotFoundError, UnreachableError
 from ops.cli.common import AsJson, runtime
 from ops.cli.output import put, put_json
+
+if TYPE_CHECKING:
+    from workers.http.core import Outcome
 
 app = typer.Typer(help="Outside services, as the processes ask them.", no_args_is_help=True)
 
@@ -51,7 +54,7 @@ def get(
         raise NotFoundError(f"The server has nothing there ({outcome.status}).")
 
 
-def _plain(outcome: object) -> dict[str, object]:
+def _plain(outcome: "Outcome") -> dict[str, object]:
     from dataclasses import asdict
 
-    return asdict(outcome)  # type: ignore[call-overload, no-any-return]
+    return asdict(outcome)

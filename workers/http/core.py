@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import orjson
 
-from events.errors import UsageError
+from events.errors import MbeventsError, UsageError
 
 TRIES = 3
 REDIRECTS = 5
@@ -121,7 +121,7 @@ class Failure:
 Outcome = Answer | Failure
 
 
-class CallError(Exception):
+class CallError(MbeventsError):
     """Carries a failure to where it becomes an outcome; callers never see it."""
 
     def __init__(

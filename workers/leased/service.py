@@ -8,11 +8,12 @@ import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from logging import DEBUG, WARNING
 from typing import NamedTuple, Protocol
 
 import structlog
 
-from events.errors import UnreachableError
+from events.errors import MbeventsError, UnreachableError
 from events.telemetry import NoTelemetry, Telemetry
 
 from .core import Found, Lease, Load, Loaded, is_due
@@ -155,7 +156,9 @@ class ReadThrough:
         except StoreUnavailableError:
             return found.body
         except Exception as error:
-            log.debug("cache_not_renewed", kind=kind or self._kind, error=type(error).__name__)
+            # An error of ours was told where it arose; any other may be a mistake, which the old entry would hide.
+            level = DEBUG if isinstance(error, MbeventsError) else WARNING
+            log.log(level, "cache_not_renewed", kind=kind or self._kind, error=type(error).__name__)
             self._count("mbevents_cache_loads_total", kind, "stale")
             return found.body
         finally:

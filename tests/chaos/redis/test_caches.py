@@ -13,6 +13,7 @@ import redis
 
 from events.breaker import Breaker
 from events.connections import open_client
+from tests.chaos.bridge.proxy import Proxy
 from tests.redis_process import RedisProcess
 from tests.waiting import wait_for
 from workers.leased.adapters import RedisLeased
@@ -89,6 +90,32 @@ def cached(cache: ReadThrough, database: Database) -> bool:
     for _ in range(2):
         assert cache.get_or_load("page", database.load) == b"%d" % database.number
     return database.loads <= before + 1
+
+
+def test_slow_it_is_used_and_too_slow_it_is_left_alone_until_it_is_quick_again(start_redis: StartRedis) -> None:
+    server, database = start_redis(), Database()
+    between = Proxy(str(server.socket))
+    try:
+        between.delay = SECONDS / 6
+        with cache_on(f"redis://127.0.0.1:{between.port}/0") as cache:
+            for number in range(3):
+                database.number = number
+                cache.forget(tags=["number"])
+                assert cached(cache, database)
+            between.delay = SECONDS
+            database.number = 3
+            slowest = 0.0
+            for _ in range(20):
+                began = time.monotonic()
+                # It may serve what it was not told to forget; nobody was told that it did.
+                assert cache.get_or_load("page", database.load) in {b"2", b"3"}
+                slowest = max(slowest, time.monotonic() - began)
+            assert slowest < 2 * SECONDS + 0.3
+            between.delay = 0.0
+            forget(cache)
+            wait_for(lambda: cached(cache, database))
+    finally:
+        between.close()
 
 
 def test_full_it_serves_what_it_has_forgets_what_it_must_and_stores_nothing(start_redis: StartRedis) -> None:
