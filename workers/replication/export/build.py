@@ -65,7 +65,8 @@ def build(
     for each in large.values():
         each.path.unlink()
     progress(f"Packet {cut.sequence}: version 2 is written; compressing version 1")
-    files = (_write(content, 1, old, folder, threads), file)
+    # As they are published: who finds version 1 finds version 2, from which alone a mirror has events.
+    files = (file, _write(content, 1, old, folder, threads))
     for each in old.values():
         each.path.unlink()
     return Built(content.transactions, tables, files)

@@ -138,11 +138,12 @@ class Feed:
         newest = self._newest()
         if newest is not None and newest < number:
             return None
-        # Published since we asked, or of version 1 only, or it is not known what there is.
-        for version in (1, 2) if newest is not None else (1,):
-            found = self._version(number, version)
-            if found is not None:
-                return found
+        # Published since we asked, or of version 1 only, or it is not known what there is. Version 1 has no old rows,
+        # so that no events come of it: version 2 is asked for once more, for it may have come before that.
+        older = self._version(number, 1)
+        newer = None if older is None and newest is None else self._version(number, 2)
+        if (found := newer or older) is not None:
+            return found
         if newest is None:
             newest = self._newest_without_info(number)
         if newest < number:

@@ -237,10 +237,10 @@ def test_an_export_that_fails_goes_on_with_the_same_bytes(master: Master, which:
     first, second = master.artists(2)
     master.rename(first)
     files = [
-        "replication-1.tar.bz2.asc",
         "replication-1-v2.tar.bz2.asc",
-        "replication-1.tar.bz2",
+        "replication-1.tar.bz2.asc",
         "replication-1-v2.tar.bz2",
+        "replication-1.tar.bz2",
     ]
     master.store.refuses = files[which]
     with pytest.raises(MbeventsError, match="The store is full"):

@@ -36,7 +36,7 @@ def test_both_packets_have_a_signature_that_is_theirs_and_is_there_first(master:
     master.signer = Gpg(KEY)
     master.rename(master.artists(1)[0])
     master.export()
-    packets = ["replication-1.tar.bz2", "replication-1-v2.tar.bz2"]
+    packets = ["replication-1-v2.tar.bz2", "replication-1.tar.bz2"]
     assert master.store.names == [*(f"{name}.asc" for name in packets), *packets]
     for name in packets:
         signature = master.store.folder / f"{name}.asc"
@@ -48,7 +48,7 @@ def test_without_a_key_nothing_is_published_and_the_next_export_goes_on(master: 
     master.signer = Gpg("nobody@example.org")
     master.rename(master.artists(1)[0])
     with pytest.raises(
-        SigningError, match=r"replication-1\.tar\.bz2 cannot be signed .* \(nobody@example\.org\): gpg: .*"
+        SigningError, match=r"replication-1-v2\.tar\.bz2 cannot be signed .* \(nobody@example\.org\): gpg: .*"
     ):
         master.export()
     assert master.store.there() == {}

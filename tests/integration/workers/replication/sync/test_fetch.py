@@ -109,12 +109,26 @@ def test_a_packet_that_comes_while_we_ask_is_taken(make: Make, feed: FeedServer)
     assert fetched(make()) == DATA
 
 
+@pytest.mark.parametrize("newest", [None, 7])
+def test_of_a_packet_that_comes_while_we_ask_version_2_is_taken(
+    make: Make, feed: FeedServer, newest: int | None
+) -> None:
+    feed.newest = newest
+    for name in (V1, V2):
+        (feed.folder / name).write_bytes(DATA)
+    # Both came just after the first question.
+    feed.faults += [feed.status(404)]
+    found = make().packet(7)
+    assert found is not None
+    assert found.path.name == V2
+
+
 def test_version_1_is_taken_where_there_is_no_other(make: Make, feed: FeedServer) -> None:
     (feed.folder / V1).write_bytes(DATA)
     found = make().packet(7)
     assert found is not None
     assert found.path.name == V1
-    assert [each.name for each in feed.asked] == [V2, "replication-info", V1]
+    assert [each.name for each in feed.asked] == [V2, "replication-info", V1, V2]
 
 
 def test_a_server_that_fails_is_asked_again(make: Make, feed: FeedServer) -> None:
