@@ -1,8 +1,10 @@
 """Redis processes that a test may kill, stop and make replicas of each other."""
 
+import os
 import signal
 import socket
 import subprocess
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,13 +18,22 @@ class RedisProcess:
     """One server, on a unix socket and a port of loopback, by which replicas find it.
 
     It is empty when it starts, unless `keeps`: then it has what was saved last. Its folder's path must be short.
+    `environment`: what it is given beside ours.
     """
 
-    def __init__(self, folder: Path, *, master: "RedisProcess | None" = None, keeps: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        master: "RedisProcess | None" = None,
+        keeps: bool = False,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
         self.socket = folder / f"{self.port}.sock"
+        self._environment = {**os.environ, **(environment or {})}
         self._options = ["--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.socket)]
         self._options += ["--save", "", "--dir", str(folder), "--repl-diskless-sync-delay", "0"]
         self._options += ["--dbfilename", f"{self.port}.rdb" if keeps else "none.rdb"]
@@ -34,8 +45,13 @@ class RedisProcess:
         return f"unix://{self.socket}?db={database}"
 
     def start(self) -> None:
-        self._process = subprocess.Popen([str(find_binary()), *self._options], stdout=subprocess.DEVNULL)
+        command = [str(find_binary()), *self._options]
+        self._process = subprocess.Popen(command, env=self._environment, stdout=subprocess.DEVNULL)
         wait_for(self._ready)
+
+    @property
+    def runs(self) -> bool:
+        return self._process.poll() is None
 
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)

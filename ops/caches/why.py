@@ -134,7 +134,7 @@ def explain(runtime: "Runtime", key: EntityKey, *, compare: bool) -> Explanation
 
 @contextmanager
 def _looking(runtime: "Runtime") -> Iterator[tuple[Server, RedisLeased]]:
-    """On a connection of its own: those of the cache begin a new epoch on a server that they do not know."""
+    """On a connection of its own, so that one that does not answer costs the cache nothing."""
     url = runtime.redis_url(RedisRole.ENTITIES)
     client, began = checks.probe_client(url), monotonic()
     try:
@@ -169,8 +169,6 @@ def _step(server: Server, leased: RedisLeased, key: EntityKey) -> Step:
         void = inspected.void
         if inspected.entry is not None and server.role != "master":
             void = "this Redis is a replica, which is not read"
-        elif inspected.entry is not None and void is None and inspected.server not in (None, server.run):
-            void = "Redis was restarted or replaced since: the next reader begins a new epoch"
     return Step(key, leased.entry(key.name), inspected, void)
 
 

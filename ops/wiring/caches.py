@@ -39,7 +39,7 @@ class Caches(Servers):
         if role not in self._leased:
             # Counting takes minutes, any other load a moment.
             seconds = LEASE_SECONDS if role is RedisRole.STATISTICS else 10
-            self._leased[role] = RedisLeased.of(self.client(role), self.prefix(role), lease_seconds=seconds)
+            self._leased[role] = RedisLeased(self.client(role), self.prefix(role), lease_seconds=seconds)
         return self._leased[role]
 
     def prefix(self, role: RedisRole) -> str:

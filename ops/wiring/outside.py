@@ -27,7 +27,7 @@ class Outside(Servers):
         from workers.leased.adapters import RedisLeased
         from workers.leased.keeping import LEASE_SECONDS, KeptLeased
 
-        leased = RedisLeased.of(self.client(RedisRole.SEARCH), self.answers_prefix, lease_seconds=LEASE_SECONDS)
+        leased = RedisLeased(self.client(RedisRole.SEARCH), self.answers_prefix, lease_seconds=LEASE_SECONDS)
         # Longer than any load, or what a slow one gets would not be kept.
         kept = KeptLeased(leased, longest=self.settings.http_deadline_seconds + 5)
         return self._http_client(answers=Answers(kept, telemetry=self.telemetry))

@@ -12,8 +12,6 @@ from typing import Any, TypeVar
 
 import redis
 
-from events.connections import Greeted, greet
-
 from . import core
 from .core import Found, Inspected, Lease, Loaded, Tag
 from .service import StoreUnavailableError, Taken
@@ -30,8 +28,7 @@ class RedisLeased:
     """A store under a prefix (`MB:entity`): `<prefix>:<name>`, `<prefix>:lease:<name>`, `<prefix>:tag:<tag>` and
     `<prefix>:clock`. `lease_seconds` is the longest load whose result is stored.
 
-    The client must not decode responses. It may repeat commands: each of ours may be run twice. One of
-    `events.connections` begins anew with a server that it did not know (`of`).
+    The client must not decode responses. It may repeat commands: each of ours may be run twice.
     """
 
     def __init__(self, client: "redis.Redis", prefix: str, *, lease_seconds: float = 10) -> None:
@@ -40,31 +37,17 @@ class RedisLeased:
         self._clock = f"{prefix}:clock"
         self._tags = f"{prefix}:tag:"
         self._lease_ms = int(lease_seconds * 1000)
-        package = files("workers.leased")
-        live = package.joinpath("live.lua").read_bytes()
-        self._begin = package.joinpath("begin.lua").read_bytes()
-        self._read = client.register_script(live + package.joinpath("read.lua").read_bytes())
-        evictions = package.joinpath("evictions.lua").read_bytes()
-        self._lease = client.register_script(evictions + live + package.joinpath("lease.lua").read_bytes())
-        self._inspect = client.register_script(package.joinpath("inspect.lua").read_bytes())
-        self._store = client.register_script(evictions + package.joinpath("store.lua").read_bytes())
-        self._renew = client.register_script(package.joinpath("renew.lua").read_bytes())
-        self._forget = client.register_script(package.joinpath("forget.lua").read_bytes())
 
-    @classmethod
-    def of(cls, client: "redis.Redis", prefix: str, *, lease_seconds: float = 10) -> "RedisLeased":
-        """On a client of `events.connections`: on each new connection it is looked whether the server is another.
+        def script(*names: str) -> Any:
+            package = files("workers.leased")
+            return client.register_script(b"".join(package.joinpath(f"{name}.lua").read_bytes() for name in names))
 
-        One that was restarted from its disk, or was a replica until now, may lack the last invalidations: none of
-        the entries that it has is valid.
-        """
-        leased = cls(client, prefix, lease_seconds=lease_seconds)
-        greet(client, leased._greet)
-        return leased
-
-    def _greet(self, connection: Greeted, run_id: str) -> None:
-        connection.send_command("EVAL", self._begin, 1, self._clock, run_id)
-        connection.read_response()
+        self._read = script("epoch", "live", "read")
+        self._lease = script("epoch", "evictions", "live", "lease")
+        self._inspect = script("epoch", "inspect")
+        self._store = script("epoch", "evictions", "store")
+        self._renew = script("renew")
+        self._forget = script("epoch", "forget")
 
     def read(self, names: Sequence[str]) -> list[Found | None]:
         found: list[Found | None] = []
@@ -120,9 +103,7 @@ class RedisLeased:
     def inspect(self, name: str) -> Inspected:
         """What there is of a name, for people; changes nothing."""
         with told():
-            (epoch, number, server), raw, left, lease_left, numbers = self._inspect(
-                keys=self._keys(name), args=[self._tags]
-            )
+            epoch, number, raw, left, lease_left, numbers = self._inspect(keys=self._keys(name), args=[self._tags])
         known = None if epoch is None else epoch.decode()
         entry = None if raw is None else core.decode(raw, left)
         as_of, tags, void = None, [], None
@@ -132,7 +113,7 @@ class RedisLeased:
             tags = [Tag(tag, each and int(each)) for tag, each in zip(entry.tags, numbers, strict=True)]
             void = core.why_void(of.decode(), as_of, tags, known)
         seconds = lease_left / 1000 if lease_left > 0 else None
-        return Inspected(known, int(number or 0), server and server.decode(), entry, as_of, tuple(tags), void, seconds)
+        return Inspected(known, int(number or 0), entry, as_of, tuple(tags), void, seconds)
 
     def entry(self, name: str) -> str:
         return f"{self._prefix}:{name}"

@@ -1,8 +1,8 @@
 """What an entry is, and when it is due. Entries are text for the scripts beside this file, which read the header too.
 
 An entry is valid while it is of the store's epoch and none of its tags was invalidated after `as_of`, a number of the
-store's own clock that goes up with every invalidation of a tag. The epoch is random and new whenever Redis has lost it:
-then nothing that was stored before counts, whatever was lost beside it.
+store's own clock that goes up with every invalidation of a tag. The epoch is random and new whenever Redis has lost it,
+or is not for certain the server that it was: then nothing that was stored before counts, whatever was lost beside it.
 """
 
 import math
@@ -56,11 +56,10 @@ class Tag:
 @dataclass(frozen=True, slots=True)
 class Inspected:
     """What there is of a name, whether it counts or not. `void`: why `entry` does not, None if it is valid or not
-    there. `lease_left`: seconds that somebody's lease stands. `server`: the id of the run that the epoch began with."""
+    there. `lease_left`: seconds that somebody's lease stands."""
 
     epoch: str | None
     number: int
-    server: str | None
     entry: Found | None
     as_of: int | None
     tags: tuple[Tag, ...]
@@ -110,7 +109,7 @@ def decode(raw: bytes, left_ms: int) -> Found | None:
 def why_void(of: str, as_of: int, tags: Iterable[Tag], epoch: str | None) -> str | None:
     """Why an entry does not count; None if it does. As `live.lua` decides."""
     if of != epoch:
-        return f"it is of epoch {of}, and another one began: Redis was restarted, emptied or replaced"
+        return f"its epoch {of} ended: Redis was restarted, emptied or replaced, or its clock was set back"
     for tag in tags:
         if tag.number is None:
             return f"its tag {tag.name} is gone: Redis threw it away"

@@ -6,12 +6,17 @@ for i = 2, #KEYS, 2 do
     there[#there + 1] = redis.call('DEL', KEYS[i])
     redis.call('DEL', KEYS[i + 1])
 end
+if not epoch then
+    -- Nothing is valid. Nor may it be again when a clock that was set back is set forward.
+    redis.call('DEL', KEYS[1])
+    return there
+end
 for i = 3, #ARGV do
     local tag = ARGV[1] .. ARGV[i]
     redis.call('DEL', tag)
-    -- Before the first entry there is nothing to invalidate, and no epoch.
-    if redis.call('HEXISTS', KEYS[1], 'epoch') == 1 then
-        redis.call('SET', tag, redis.call('HINCRBY', KEYS[1], 'number', 1), 'PX', ARGV[2])
-    end
+    redis.call('SET', tag, redis.call('HINCRBY', KEYS[1], 'number', 1), 'PX', ARGV[2])
+end
+if #ARGV > 2 then
+    note_time()
 end
 return there

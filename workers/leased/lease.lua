@@ -3,13 +3,16 @@
 -- '1' to take the lease although the entry is valid.
 -- Returns whether the lease was taken, the epoch, the clock's number and the entry, if it is valid.
 if not epoch then
-    epoch = ARGV[4]
-    redis.call('HSET', KEYS[1], 'epoch', epoch, 'number', 0)
+    epoch, clock_number = ARGV[4], '0'
+    redis.call('HSET', KEYS[1], 'epoch', epoch, 'number', clock_number, 'history', history)
 end
 local entry = live(KEYS[2])
 local taken = 0
-if (not entry or ARGV[5] == '1') and redis.call('EXISTS', KEYS[3]) == 0 then
-    redis.call('SET', KEYS[3], ARGV[2] .. ' ' .. evictions(), 'PX', ARGV[3])
+-- One of an earlier epoch stores nothing any more, and by a clock that was set back it would stand for long.
+local held = string.match(redis.call('GET', KEYS[3]) or '', '%S+$') == epoch
+if not held and (not entry or ARGV[5] == '1') then
+    redis.call('SET', KEYS[3], ARGV[2] .. ' ' .. evictions() .. ' ' .. epoch, 'PX', ARGV[3])
+    note_time()
     taken = 1
 end
-return {taken, epoch, redis.call('HGET', KEYS[1], 'number'), entry}
+return {taken, epoch, clock_number, entry}

@@ -1,7 +1,6 @@
 -- Common to the scripts that read: whether an entry is valid, and how long Redis keeps it.
 -- Tags that were looked at once are remembered for the length of a script.
 local tag_prefix = ARGV[1]
-local epoch = redis.call('HGET', KEYS[1], 'epoch')
 local numbers = {}
 
 local function tag_number(tag)

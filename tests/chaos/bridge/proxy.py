@@ -48,7 +48,13 @@ class Proxy:
             with contextlib.suppress(TimeoutError):
                 client, _ = self._listener.accept()
                 server = socket.socket(socket.AF_UNIX)
-                server.connect(self._target)
+                try:
+                    server.connect(self._target)
+                except OSError:
+                    # The server is away: so are we.
+                    client.close()
+                    server.close()
+                    continue
                 self._pairs.append((client, server))
                 thread = threading.Thread(target=self._forward, args=(client, server))
                 self._threads.append(thread)
@@ -60,13 +66,13 @@ class Proxy:
                 if ready in self._frozen:
                     self._closed.wait(0.05)
                     continue
+                other = server if ready is client else client
+                data = b""
                 with contextlib.suppress(OSError):
                     data = ready.recv(65536)
-                    other = server if ready is client else client
-                    if data:
-                        self._closed.wait(self.delay)
-                        other.sendall(data)
-                        continue
-                    other.shutdown(socket.SHUT_WR)
-                if ready is client:
+                    self._closed.wait(self.delay)
+                    other.sendall(data)
+                if not data:
+                    with contextlib.suppress(OSError):
+                        other.shutdown(socket.SHUT_RDWR)
                     return

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.redis.faulty import FaultyRedis
 from tests.redis_process import RedisProcess
 
 
@@ -20,3 +21,18 @@ def start_redis() -> Iterator[Callable[..., RedisProcess]]:
         yield start
         for each in made:
             each.kill()
+
+
+@pytest.fixture(scope="module")
+def one_for_all() -> Iterator[FaultyRedis]:
+    with tempfile.TemporaryDirectory(prefix="mbe-") as folder:
+        made = FaultyRedis(Path(folder))
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def faulty(one_for_all: FaultyRedis) -> FaultyRedis:
+    """The same servers for all tests of a file; each finds them well and empty."""
+    one_for_all.begin_anew()
+    return one_for_all

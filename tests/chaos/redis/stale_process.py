@@ -20,7 +20,7 @@ ROWS = 6
 
 def cache_of(url: str, *, lease_seconds: float) -> ReadThrough:
     client = open_client(url, Breaker("test", open_seconds=0.05), seconds=0.5)
-    leased = RedisLeased.of(client, "MB:s", lease_seconds=lease_seconds)
+    leased = RedisLeased(client, "MB:s", lease_seconds=lease_seconds)
     return ReadThrough(leased, "search", Times(ttl=3, absent_ttl=1, patience=0.02))
 
 

@@ -1,186 +1,106 @@
-"""The Redis of a cache is killed, stopped, full, restored from its disk and replaced by its replica: what is read is
-right, soon enough, and never older than the last invalidation."""
+"""Whatever happens to the Redis of a cache: what is read is right, comes soon enough, and is never older than the last
+invalidation."""
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import TypeVar
 
 import pytest
-import redis
 
 from events.breaker import Breaker
 from events.connections import open_client
-from tests.chaos.bridge.proxy import Proxy
-from tests.redis_process import RedisProcess
+from tests.chaos.redis.faulty import FAULTS, SECONDS, Fault, FaultyRedis
 from tests.waiting import wait_for
 from workers.leased.adapters import RedisLeased
 from workers.leased.core import Loaded
 from workers.leased.service import ReadThrough, StoreUnavailableError
 
-StartRedis = Callable[..., RedisProcess]
-SECONDS = 0.3
+AWAY = {"killed", "stopped", "too slow"}
+T = TypeVar("T")
 
 
-class Database:
-    """A number, and how often it was read."""
+class Page:
+    """Shows a number of the database, which counts how often it was read; every answer is looked at."""
 
     def __init__(self) -> None:
         self.number = 0
         self.loads = 0
+        self.slowest = 0.0
+        # The last number that the cache was told about for certain.
+        self._told = 0
 
-    def load(self) -> Loaded:
+    def change(self, cache: ReadThrough) -> bool:
+        """Whether it is certain that the old one was forgotten."""
+        self.number += 1
+        try:
+            # By its name and by its tag in turns.
+            if self.number % 2:
+                self._timed(lambda: cache.forget(["page"]))
+            else:
+                self._timed(lambda: cache.forget(tags=["number"]))
+        except StoreUnavailableError:
+            return False
+        self._told = self.number
+        return True
+
+    def read(self, cache: ReadThrough) -> None:
+        found = self._timed(lambda: cache.get_or_load("page", self._load))
+        assert found is not None
+        assert self._told <= int(found) <= self.number
+
+    def is_kept(self, cache: ReadThrough) -> bool:
+        """Read twice, it is loaded once at most."""
+        before = self.loads
+        for _ in range(2):
+            self.read(cache)
+        return self.loads <= before + 1
+
+    def _load(self) -> Loaded:
         self.loads += 1
         return Loaded(b"%d" % self.number, ("number",))
 
+    def _timed(self, call: Callable[[], T]) -> T:
+        began = time.monotonic()
+        try:
+            return call()
+        finally:
+            self.slowest = max(self.slowest, time.monotonic() - began)
+
 
 @contextmanager
-def cache_on(url: str) -> Iterator[ReadThrough]:
-    client = open_client(url, Breaker("redis test", open_seconds=0.2), seconds=SECONDS)
-    yield ReadThrough(RedisLeased.of(client, "MB:test"), "search")
+def cache_on(faulty: FaultyRedis) -> Iterator[ReadThrough]:
+    client = open_client(faulty.url(), Breaker("redis test", open_seconds=0.2), seconds=SECONDS)
+    yield ReadThrough(RedisLeased(client, "MB:test"), "search")
     client.close()
 
 
-def forget(cache: ReadThrough) -> None:
-    """As the worker does it: again and again until it is certain."""
-
-    def forgotten() -> bool:
-        try:
-            cache.forget(tags=["number"])
-        except StoreUnavailableError:
-            return False
-        return True
-
-    wait_for(forgotten)
-
-
-@pytest.mark.parametrize("fault", ["kill", "stop"])
-def test_while_redis_is_away_everything_is_read_from_the_database_and_it_heals(
-    start_redis: StartRedis, fault: str
-) -> None:
-    server, database = start_redis(), Database()
-    with cache_on(server.url()) as cache:
-        assert cache.get_or_load("page", database.load) == b"0"
-        assert cache.get_or_load("page", database.load) == b"0"
-        assert database.loads == 1
-        if fault == "kill":
-            server.kill()
-        else:
-            server.send(signal.SIGSTOP)
-        slowest = 0.0
-        for number in range(1, 50):
-            database.number = number
-            began = time.monotonic()
-            assert cache.get_or_load("page", database.load) == b"%d" % number
-            slowest = max(slowest, time.monotonic() - began)
-        # A read and a lease, each given up after its time.
-        assert slowest < 2 * SECONDS + 0.3
-        back = threading.Timer(0.3, server.start if fault == "kill" else lambda: server.send(signal.SIGCONT))
-        back.start()
-        forget(cache)
-        back.join()
-        wait_for(lambda: cached(cache, database))
-
-
-def cached(cache: ReadThrough, database: Database) -> bool:
-    """Read twice, loaded once at most; what is read is right."""
-    before = database.loads
-    for _ in range(2):
-        assert cache.get_or_load("page", database.load) == b"%d" % database.number
-    return database.loads <= before + 1
-
-
-def test_slow_it_is_used_and_too_slow_it_is_left_alone_until_it_is_quick_again(start_redis: StartRedis) -> None:
-    server, database = start_redis(), Database()
-    between = Proxy(str(server.socket))
-    try:
-        between.delay = SECONDS / 6
-        with cache_on(f"redis://127.0.0.1:{between.port}/0") as cache:
-            for number in range(3):
-                database.number = number
-                cache.forget(tags=["number"])
-                assert cached(cache, database)
-            between.delay = SECONDS
-            database.number = 3
-            slowest = 0.0
-            for _ in range(20):
-                began = time.monotonic()
-                # It may serve what it was not told to forget; nobody was told that it did.
-                assert cache.get_or_load("page", database.load) in {b"2", b"3"}
-                slowest = max(slowest, time.monotonic() - began)
-            assert slowest < 2 * SECONDS + 0.3
-            between.delay = 0.0
-            forget(cache)
-            wait_for(lambda: cached(cache, database))
-    finally:
-        between.close()
-
-
-def test_full_it_serves_what_it_has_forgets_what_it_must_and_stores_nothing(start_redis: StartRedis) -> None:
-    server, database = start_redis(), Database()
-    with cache_on(server.url()) as cache, redis.Redis.from_url(server.url()) as admin:
-        cache.get_or_load("page", database.load)
-        admin.config_set("maxmemory-policy", "noeviction")
-        admin.config_set("maxmemory", 1)
-        assert cached(cache, database)
-        database.number = 1
-        cache.forget(tags=["number"])
-        assert [cache.get_or_load("page", database.load) for _ in range(3)] == [b"1"] * 3
-        assert database.loads == 4
-        admin.config_set("maxmemory", 0)
-        assert cached(cache, database)
-
-
-def test_restored_from_its_disk_it_has_nothing_that_was_invalidated_since(start_redis: StartRedis) -> None:
-    server, database = start_redis(keeps=True), Database()
-    with cache_on(server.url()) as cache, redis.Redis.from_url(server.url()) as admin:
-        cache.get_or_load("page", database.load)
-        admin.save()
-        database.number = 1
-        cache.forget(tags=["number"])
-        server.kill()
-        server.start()
-        # It is there, and without our looking it would be valid.
-        unaware = ReadThrough(RedisLeased(admin, "MB:test"), "search")
-        assert unaware.get_or_load("page", database.load) == b"0"
-        assert cache.get_or_load("page", database.load) == b"1"
-        assert unaware.get_or_load("page", database.load) == b"1"
-
-
-def test_a_replica_that_takes_over_serves_nothing_that_its_master_had_forgotten(
-    start_redis: StartRedis, tmp_path: Path
-) -> None:
-    master = start_redis()
-    replica, database = start_redis(master=master), Database()
-    current = master.socket.with_name("current.sock")
-    current.symlink_to(master.socket)
-    with cache_on(f"unix://{current}") as cache, redis.Redis.from_url(replica.url()) as admin:
-        cache.get_or_load("page", database.load)
-        wait_for(lambda: admin.exists("MB:test:page"))
-        # It misses what happens from here on.
-        admin.replicaof("NO", "ONE")
-        database.number = 1
-        cache.forget(tags=["number"])
-        master.kill()
-        current.unlink()
-        current.symlink_to(replica.socket)
-        assert RedisLeased(admin, "MB:test").read(["page"]) != [None]
-        assert cache.get_or_load("page", database.load) == b"1"
-        assert cached(cache, database)
-
-
-def test_a_master_that_became_a_replica_serves_nothing_any_more_that_it_cannot_be_told_to_forget(
-    start_redis: StartRedis,
-) -> None:
-    server, database = start_redis(), Database()
-    with cache_on(server.url()) as cache, redis.Redis.from_url(server.url()) as admin:
-        cache.get_or_load("page", database.load)
-        # Of another master, which this one does not reach; our connections are not closed by that.
-        admin.replicaof("127.0.0.1", "1")
-        database.number = 1
-        assert cache.get_or_load("page", database.load) == b"1"
-        admin.replicaof("NO", "ONE")
-        forget(cache)
-        wait_for(lambda: cached(cache, database))
+@pytest.mark.parametrize("fault", FAULTS)
+def test_nothing_stale_is_read_nobody_waits_for_long_and_it_heals(faulty: FaultyRedis, fault: Fault) -> None:
+    page = Page()
+    # One notices nothing: it neither reads nor loses its connections meanwhile.
+    with cache_on(faulty) as cache, cache_on(faulty) as absent:
+        for each in (cache, absent):
+            page.read(each)
+        with faulty.suffering(fault):
+            if fault not in AWAY:
+                wait_for(lambda: page.is_kept(cache))
+            certain = []
+            for _ in range(10):
+                certain.append(page.change(cache))
+                page.read(cache)
+            if fault in AWAY:
+                assert not any(certain)
+            else:
+                wait_for(lambda: page.change(cache))
+                page.read(cache)
+                # A full one stores nothing.
+                assert page.is_kept(cache) is (fault != "full")
+        # With what it had all the time, and with what is new.
+        for again in (True, False):
+            for each in (absent, cache):
+                wait_for(lambda each=each: page.is_kept(each))
+            if again:
+                wait_for(lambda: page.change(cache))
+    # A read and a lease, each given up after its time.
+    assert page.slowest < 2 * SECONDS + 0.3

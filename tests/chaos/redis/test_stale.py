@@ -4,27 +4,24 @@ import multiprocessing
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import redis
 
+from tests.chaos.redis.faulty import FaultyRedis
 from tests.chaos.redis.stale_process import ROWS, change, read
-from tests.redis_process import RedisProcess
 
 SECONDS = 8.0
 
 
-def test_nothing_older_than_the_last_invalidation_is_read_whatever_happens(
-    start_redis: Callable[..., RedisProcess],
-) -> None:
-    server = start_redis(keeps=True)
+def test_nothing_older_than_the_last_invalidation_is_read_whatever_happens(faulty: FaultyRedis) -> None:
     chance = random.Random()
     # A clean process each: this one has threads.
     context = multiprocessing.get_context("spawn")
     committed, forgotten = context.RawArray("q", ROWS), context.RawArray("q", ROWS)
     stop, problems = context.Event(), context.SimpleQueue()
-    shared = (server.url(), committed, forgotten, stop)
+    shared = (faulty.url(), committed, forgotten, stop)
     processes = [
         *(context.Process(target=read, args=(*shared, problems, number)) for number in range(2)),
         *(context.Process(target=change, args=(*shared, number)) for number in range(2)),
@@ -33,7 +30,7 @@ def test_nothing_older_than_the_last_invalidation_is_read_whatever_happens(
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
             time.sleep(chance.uniform(0.05, 0.4))
-            happens(server, chance)
+            happens(faulty, chance)
         stop.set()
         for process in processes:
             process.join(20)
@@ -43,10 +40,11 @@ def test_nothing_older_than_the_last_invalidation_is_read_whatever_happens(
     assert min(forgotten) > 5
 
 
-def happens(server: RedisProcess, chance: random.Random) -> None:
+def happens(faulty: FaultyRedis, chance: random.Random) -> None:
     """One of the things that happen to a Redis."""
+    server = faulty.master
     with suppress(redis.RedisError), redis.Redis.from_url(server.url(), decode_responses=True) as client:
-        match chance.randrange(8):
+        match chance.randrange(10):
             case 0:
                 # What it comes back with is as old as its last save.
                 server.kill()
@@ -67,6 +65,13 @@ def happens(server: RedisProcess, chance: random.Random) -> None:
                 client.delete(*chance.sample(["MB:s:clock", *(f"MB:s:lease:1:{row}" for row in range(ROWS))], 3))
             case 7:
                 evict(client, chance)
+            case 8:
+                # Without the library nothing happens here.
+                faulty.clock.set(chance.uniform(-100, 100))
+            case 9:
+                with faulty.suffering("failed over late"):
+                    time.sleep(chance.uniform(0, 0.1))
+                faulty.attach_replica()
 
 
 def evict(client: "redis.Redis", chance: random.Random) -> None:

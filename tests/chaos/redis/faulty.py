@@ -1,0 +1,124 @@
+"""A Redis and its replica behind one address, and everything that may happen to them."""
+
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import redis
+
+from tests.chaos.bridge.proxy import Proxy
+from tests.redis_process import RedisProcess
+from tests.server_clock import ServerClock
+from tests.waiting import wait_for
+
+# "late": who writes while the replica takes over already still has the old master.
+Fault = Literal[
+    "killed", "restored", "stopped", "slow", "too slow", "full", "emptied",
+    "failed over", "failed over late", "failed over and back", "clock ahead", "clock behind",
+]  # fmt: skip
+FAULTS: Sequence[Fault] = get_args(Fault)
+# Clients give up after this; what is slow takes a part of it, what is too slow takes longer.
+SECONDS = 0.3
+HOURS = 4 * 3600
+
+
+class FaultyRedis:
+    """Clients use `url`. Both servers have one clock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = ServerClock(folder)
+        environment = self.clock.environment()
+        # Which is which may change: started again, either is a master.
+        self.master, self.replica = (RedisProcess(folder, keeps=True, environment=environment) for _ in range(2))
+        self._address = Proxy(str(self.master.socket))
+
+    def url(self, database: int = 0) -> str:
+        return f"redis://127.0.0.1:{self._address.port}/{database}"
+
+    @contextmanager
+    def suffering(self, fault: Fault) -> Iterator[None]:
+        """It lasts for the length of the block, and begins when all that was written before is at the replica."""
+        self.wait_for_replica()
+        match fault:
+            case "killed" | "restored":
+                if fault == "restored":
+                    # Comes back with what it had then.
+                    self._tell(self.master, "SAVE")
+                    yield
+                self.master.kill()
+                if fault == "killed":
+                    yield
+                self.master.start()
+            case "stopped":
+                self.master.send(signal.SIGSTOP)
+                yield
+                self.master.send(signal.SIGCONT)
+            case "slow" | "too slow":
+                self._address.delay = SECONDS / 15 if fault == "slow" else SECONDS
+                yield
+                self._address.delay = 0
+            case "full":
+                self._tell(self.master, "CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", 1)
+                yield
+                self._tell(self.master, "CONFIG", "SET", "maxmemory", 0)
+            case "emptied":
+                self._tell(self.master, "FLUSHALL")
+                yield
+            case "failed over":
+                self._fail_over()
+                yield
+            case "failed over late":
+                self._tell(self.replica, "REPLICAOF", "NO", "ONE")
+                yield
+                self._fail_over()
+            case "failed over and back":
+                self._fail_over()
+                yield
+                # As it was when it was left: it follows nobody who could tell it what came since.
+                self._fail_over()
+            case "clock ahead" | "clock behind":
+                self.clock.require()
+                self.clock.set(HOURS if fault == "clock ahead" else -HOURS)
+                yield
+                self.clock.set(0)
+
+    def begin_anew(self) -> None:
+        """Well, and empty."""
+        self._address.delay = 0
+        self.clock.set(0)
+        for each in (self.master, self.replica):
+            if each.runs:
+                each.send(signal.SIGCONT)
+            else:
+                each.start()
+        for command in ("REPLICAOF NO ONE", "CONFIG SET maxmemory 0", "FLUSHALL", "SCRIPT FLUSH"):
+            self._tell(self.master, *command.split())
+        self.attach_replica()
+
+    def close(self) -> None:
+        self._address.close()
+        for each in (self.master, self.replica):
+            each.kill()
+
+    def _fail_over(self) -> None:
+        self._tell(self.replica, "REPLICAOF", "NO", "ONE")
+        self._tell(self.master, "REPLICAOF", "127.0.0.1", 1)
+        self.master, self.replica = self.replica, self.master
+        self._address.lead_to(str(self.master.socket))
+
+    def attach_replica(self) -> None:
+        """Who was left by a failover follows the new master."""
+        self._tell(self.replica, "REPLICAOF", "127.0.0.1", self.master.port)
+        self.wait_for_replica()
+
+    def wait_for_replica(self) -> None:
+        with redis.Redis.from_url(self.master.url()) as admin:
+            admin.set("mbevents:test", 1, px=1)
+            wait_for(lambda: admin.wait(1, 100) == 1)
+
+    @staticmethod
+    def _tell(server: RedisProcess, *command: Any) -> None:
+        with redis.Redis.from_url(server.url()) as admin:
+            admin.execute_command(*command)
