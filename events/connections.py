@@ -6,11 +6,9 @@ they wait on purpose, and must not repeat a command.
 redis-py leaves many of its functions without types: what mypy is told to ignore here is that.
 """
 
-import re
 import threading
-from collections.abc import Callable
 from queue import Empty
-from typing import Any, Protocol
+from typing import Any
 
 import redis
 import structlog
@@ -29,8 +27,6 @@ SECONDS = 1.0
 HEALTH_CHECK_SECONDS = 30
 # How often it is asked whether a server is back.
 ASK_SECONDS = 0.5
-
-_RUN_ID = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
 
 
 class CircuitOpenError(redis.ConnectionError):
@@ -134,39 +130,10 @@ class _Guard:
         return True
 
 
-class Greeted(Protocol):
-    """A connection that was just made: what is sent over it goes before everything else."""
-
-    def send_command(self, *args: Any) -> None: ...
-    def read_response(self) -> Any: ...
-
-
-Greeting = Callable[[Greeted, str], None]
-"""Hears of a new connection, and the id of the server's run: another one after a restart, and on a replica."""
-
-
-def greet(client: "redis.Redis", greeting: Greeting) -> None:
-    """Have every connection of an `open_client` from now on greeted before it is used."""
-    pool = client.connection_pool
-    assert isinstance(pool, _Pool)
-    pool.greetings.append(greeting)
-    # Those that are there were not; in use, they are of somebody who did not ask for it.
-    pool.disconnect(inuse_connections=False)
-
-
 class _Pool(redis.BlockingConnectionPool):
     def __init__(self, pool_guard: _Guard, **options: Any) -> None:
         self._guard = pool_guard
-        self.greetings: list[Greeting] = []
-        super().__init__(redis_connect_func=self._connected, **options)  # type: ignore[no-untyped-call]
-
-    def _connected(self, connection: Any) -> None:
-        connection.on_connect()
-        if self.greetings:
-            connection.send_command("INFO", "server")
-            run_id = _RUN_ID.search(connection.read_response())
-            for greeting in self.greetings:
-                greeting(connection, run_id[1].decode() if run_id else "")
+        super().__init__(**options)  # type: ignore[no-untyped-call]
 
     def disconnect(self, inuse_connections: bool = True) -> None:
         if inuse_connections:
