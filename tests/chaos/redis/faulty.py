@@ -1,7 +1,7 @@
 """A Redis and its replica behind one address, and everything that may happen to them."""
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -19,6 +19,8 @@ Fault = Literal[
     "failed over", "failed over late", "failed over and back", "clock ahead", "clock behind",
 ]  # fmt: skip
 FAULTS: Sequence[Fault] = get_args(Fault)
+# What a client meets no Redis in.
+AWAY: Set[Fault] = {"killed", "stopped", "too slow"}
 # Clients give up after this; what is slow takes a part of it, what is too slow takes longer.
 SECONDS = 0.3
 HOURS = 4 * 3600

@@ -4,19 +4,19 @@ invalidation."""
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 import pytest
 
 from events.breaker import Breaker
 from events.connections import open_client
-from tests.chaos.redis.faulty import FAULTS, SECONDS, Fault, FaultyRedis
+from tests.chaos.redis.faulty import AWAY, FAULTS, SECONDS, Fault, FaultyRedis
 from tests.waiting import wait_for
 from workers.leased.adapters import RedisLeased
 from workers.leased.core import Loaded
 from workers.leased.service import ReadThrough, StoreUnavailableError
 
-AWAY = {"killed", "stopped", "too slow"}
 T = TypeVar("T")
 
 
@@ -99,7 +99,7 @@ def test_nothing_stale_is_read_nobody_waits_for_long_and_it_heals(faulty: Faulty
         # With what it had all the time, and with what is new.
         for again in (True, False):
             for each in (absent, cache):
-                wait_for(lambda each=each: page.is_kept(each))
+                wait_for(partial(page.is_kept, each))
             if again:
                 wait_for(lambda: page.change(cache))
     # A read and a lease, each given up after its time.

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import psutil
 import pytest
 import redis
 
@@ -15,9 +14,8 @@ from events.connections import open_client
 from ops.stack.redis import EmbeddedRedis
 from tests.benchmarks.ratelimit import counts
 from tests.unit.workers.limits.counted import Counted
-from tests.waiting import wait_for
 from workers.limits.adapters import RedisWindows
-from workers.limits.core import AWAY_SECONDS, Decision, Scope
+from workers.limits.core import Decision, Scope
 from workers.limits.service import Limiter
 
 
@@ -88,65 +86,12 @@ def test_a_script_that_was_lost_is_sent_again(limiter: Limiter, client: "redis.R
     assert outcome(limiter, one) == "allowed"
 
 
-def test_redis_killed_is_answered_as_the_scopes_say_and_heals(
-    server: EmbeddedRedis, limiter: Limiter, telemetry: Counted
-) -> None:
-    opened, closed = scope(1, name="opened"), Scope("closed", "k", 1, without_redis="closed")
-    assert outcome(limiter, opened) == "allowed"
-    psutil.Process(server.pid).kill()
-    server.stop()
-    assert [outcome(limiter, opened) for _ in range(3)] == ["unavailable_open"] * 3
-    decision = limiter.decide([opened, closed])
-    assert (decision.outcome, decision.scope, decision.retry_after) == ("unavailable_closed", closed, AWAY_SECONDS)
-    server.start()
-    wait_for(lambda: outcome(limiter, closed) == "allowed")
-    assert outcome(limiter, closed) == "refused"
-    del telemetry.counts["closed", "unavailable_closed"]
-    assert telemetry.counts == {
-        ("opened", "allowed"): 1,
-        ("opened", "unavailable_open"): 3,
-        ("closed", "allowed"): 1,
-        ("closed", "refused"): 1,
-    }
-
-
 def test_connections_that_redis_closed_are_replaced_without_a_word(limiter: Limiter, client: "redis.Redis") -> None:
     one = scope(9)
     assert outcome(limiter, one) == "allowed"
     with redis.Redis.from_pool(client.connection_pool) as other:
         other.client_kill_filter(skipme=False)
     assert outcome(limiter, one) == "allowed"
-
-
-def test_redis_that_does_not_answer_is_not_waited_for(server: EmbeddedRedis, limiter: Limiter) -> None:
-    one = scope(1)
-    process = psutil.Process(server.pid)
-    process.suspend()
-    try:
-        began = time.monotonic()
-        assert outcome(limiter, one) == "unavailable_open"
-        assert time.monotonic() - began < 2
-    finally:
-        process.resume()
-    wait_for(lambda: outcome(limiter, one) != "unavailable_open")
-
-
-def test_a_full_redis_still_keeps_the_limits(limiter: Limiter, client: "redis.Redis") -> None:
-    client.set("all", b"x" * 100_000)
-    client.config_set("maxmemory", 1)
-    one = scope(2)
-    with pytest.raises(redis.exceptions.OutOfMemoryError):
-        client.set("more", b"x")
-    # Redis lets a script go on that has written before; ours begins by forgetting what is old.
-    assert [outcome(limiter, one) for _ in range(4)] == ["allowed", "allowed", "refused", "refused"]
-
-
-def test_a_replica_that_takes_no_writes_counts_as_away(server: EmbeddedRedis, limiter: Limiter) -> None:
-    with redis.Redis.from_url(server.url()) as admin:
-        admin.replicaof("127.0.0.1", "1")
-        assert outcome(limiter, scope(1)) == "unavailable_open"
-        admin.replicaof("NO", "ONE")
-    wait_for(lambda: outcome(limiter, scope(1)) == "allowed")
 
 
 def test_a_key_that_is_something_else_counts_as_away(limiter: Limiter, client: "redis.Redis") -> None:
