@@ -11,12 +11,10 @@ from typing import Protocol
 import redis
 
 from events.errors import UnreachableError
+from workers.leased.keeping import LEASE_SECONDS
 
 from .core import MOST_RETRY_AFTER
 from .policies import Policy
-
-# Twice the longest deadline that may be set: a lease that is to stand longer is of a clock that was set back.
-LONGEST_LEASE = 7200.0
 
 
 class BucketsUnavailableError(UnreachableError):
@@ -58,7 +56,7 @@ class RedisBuckets:
             policy.burst,
             policy.concurrency,
             _micros(MOST_RETRY_AFTER),
-            _micros(LONGEST_LEASE),
+            _micros(LEASE_SECONDS),
         ]
         with _told():
             wait = int(self._take(self._keys(bucket), arguments))
@@ -66,7 +64,7 @@ class RedisBuckets:
 
     def renew(self, bucket: str, lease: str, seconds: float) -> bool:
         with _told():
-            return bool(self._renew(self._keys(bucket)[1:], [lease, _micros(seconds), _micros(LONGEST_LEASE)]))
+            return bool(self._renew(self._keys(bucket)[1:], [lease, _micros(seconds), _micros(LEASE_SECONDS)]))
 
     def give_back(self, bucket: str, policy: Policy, lease: str, *, hold: float = 0) -> None:
         with _told():

@@ -6,5 +6,5 @@ if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then
 end
 local time = redis.call('TIME')
 redis.call('ZADD', KEYS[1], string.format('%.0f', time[1] * 1000000 + time[2] + tonumber(ARGV[2])), ARGV[1])
-redis.call('PEXPIRE', KEYS[1], string.format('%.0f', tonumber(ARGV[3]) / 1000))
+redis.call('PEXPIRE', KEYS[1], string.format('%.0f', 2 * tonumber(ARGV[3]) / 1000))
 return 1

@@ -19,7 +19,11 @@ end
 
 -- Calls that never ended, for their process did.
 local lost = redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
-    + redis.call('ZREMRANGEBYSCORE', KEYS[2], now + tonumber(ARGV[7]), '+inf')
+-- None is given for longer: the clock was set back, and it may have been given just now.
+local longest = string.format('%.0f', now + tonumber(ARGV[7]))
+for _, lease in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. longest, '+inf')) do
+    redis.call('ZADD', KEYS[2], longest, lease)
+end
 if lost > 0 and interval > 0 then
     full = full + lost * interval
     redis.call('HSET', KEYS[1], 'full', string.format('%.0f', full))
@@ -38,5 +42,6 @@ if interval > 0 and wait > 0 then
     return wait
 end
 redis.call('ZADD', KEYS[2], string.format('%.0f', now + tonumber(ARGV[2])), ARGV[1])
-redis.call('PEXPIRE', KEYS[2], string.format('%.0f', tonumber(ARGV[7]) / 1000))
+-- When it ends is to be seen.
+redis.call('PEXPIRE', KEYS[2], string.format('%.0f', 2 * tonumber(ARGV[7]) / 1000))
 return 0
