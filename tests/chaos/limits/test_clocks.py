@@ -47,7 +47,7 @@ def hammered(faulty: FaultyRedis, ahead: Sequence[float]) -> tuple[list[Span], l
         for each in ahead:
             time.sleep(1.3 * WINDOW)
             before = now()
-            faulty.clock.set(each)
+            faulty.set_clock(each)
             set_at.append((before, now() + 10_000))
         time.sleep(1.3 * WINDOW)
         stop.set()

@@ -32,7 +32,7 @@ def test_a_call_whose_process_died_keeps_its_place_no_longer(faulty: FaultyRedis
     with redis.Redis.from_url(url) as client:
         buckets, one = RedisBuckets(client, namespace="MB"), Policy("p", concurrency=1)
         assert buckets.take("b", one, "dead", 0.4) == 0
-        faulty.clock.set(ahead)
+        faulty.set_clock(ahead)
         wait_for(lambda: buckets.take("b", one, "next", 0.4) == 0, seconds=1.5)
         # Nor does it count against who lives.
         assert buckets.renew("b", "next", 0.4)
@@ -62,7 +62,7 @@ def test_the_server_sees_no_more_than_the_bucket_and_one_that_is_full_again_when
         found = [threads.submit(call, number) for number in range(4)]
         for each in steps:
             time.sleep(EVERY)
-            faulty.clock.set(each)
+            faulty.set_clock(each)
         time.sleep(EVERY)
         stop.set()
     assert all(each.exception() is None for each in found)

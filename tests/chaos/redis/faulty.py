@@ -1,6 +1,7 @@
 """A Redis and its replica behind one address, and everything that may happen to them."""
 
 import signal
+import time
 from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,19 +83,25 @@ class FaultyRedis:
                 self._fail_over()
             case "clock ahead" | "clock behind":
                 self.clock.require()
-                self.clock.set(HOURS if fault == "clock ahead" else -HOURS)
+                self.set_clock(HOURS if fault == "clock ahead" else -HOURS)
                 yield
-                self.clock.set(0)
+                self.set_clock(0)
+
+    def set_clock(self, ahead: float) -> None:
+        """By so many seconds; when it returns it is what the master goes by."""
+        self.clock.set(ahead)
+        with redis.Redis.from_url(self.master.url()) as admin:
+            wait_for(lambda: abs(admin.time()[0] - time.time() - ahead) < 1.5)
 
     def begin_anew(self) -> None:
         """Well, and empty."""
         self._address.delay = 0
-        self.clock.set(0)
         for each in (self.master, self.replica):
             if each.runs:
                 each.send(signal.SIGCONT)
             else:
                 each.start()
+        self.set_clock(0)
         for command in ("REPLICAOF NO ONE", "CONFIG SET maxmemory 0", "FLUSHALL", "SCRIPT FLUSH"):
             self._tell(self.master, *command.split())
         self.attach_replica()

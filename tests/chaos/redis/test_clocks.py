@@ -33,9 +33,9 @@ def test_what_was_loaded_before_an_invalidation_is_not_stored_whatever_the_clock
 ) -> None:
     assert put(leased, lease_of(leased, "before"), "before")
     slow = lease_of(leased, "slow")
-    faulty.clock.set(ahead[0])
+    faulty.set_clock(ahead[0])
     leased.forget(tags=["tag"])
-    faulty.clock.set(ahead[1])
+    faulty.set_clock(ahead[1])
     assert not put(leased, slow, "slow")
     assert leased.read(["before", "slow"]) == [None, None]
     assert put(leased, lease_of(leased, "new"), "new")
@@ -47,7 +47,7 @@ def test_set_back_no_lease_of_who_died_keeps_others_waiting_and_no_entry_lives_o
 ) -> None:
     assert put(leased, lease_of(leased, "kept"), "kept")
     lease_of(leased, "of the dead")
-    faulty.clock.set(-HOURS)
+    faulty.set_clock(-HOURS)
     assert leased.read(["kept"]) == [None]
     began = time.monotonic()
     assert ReadThrough(leased, "search").get_or_load("of the dead", lambda: Loaded(b"new")) == b"new"
@@ -56,5 +56,5 @@ def test_set_back_no_lease_of_who_died_keeps_others_waiting_and_no_entry_lives_o
     assert leased.inspect("kept").void is not None
     leased.forget(["kept"])
     # Nor when it is right again.
-    faulty.clock.set(0)
+    faulty.set_clock(0)
     assert leased.read(["kept"]) == [None]

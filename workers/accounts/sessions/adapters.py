@@ -27,9 +27,10 @@ Connect = Callable[[], AbstractContextManager["psycopg.Connection[Any]"]]
 class RedisSessions:
     """Sessions in their Redis: a hash each, and a sorted set of them for each editor.
 
-    `MB:session:<SHA-256 of the id>`, `MB:sessions:editor:<id>`. MusicBrainz Server may have the same database: its own
-    sessions are `MB:session:<40 digits>`, ours have 64. `seconds` that a session lasts, `idle_seconds` that it may be
-    unused, `most` of one editor. Clients must not decode responses; they may repeat commands.
+    `MB:session:<SHA-256 of the id>`, `MB:sessions:editor:<id>`, `MB:sessions:clock`. MusicBrainz Server may have the
+    same database: its own sessions are `MB:session:<40 digits>`, ours have 64. `seconds` that a session lasts,
+    `idle_seconds` that it may be unused, `most` of one editor. Clients must not decode responses; they may repeat
+    commands.
     """
 
     def __init__(
@@ -42,16 +43,17 @@ class RedisSessions:
         most: int = MOST_SESSIONS,
     ) -> None:
         self._prefix = f"{namespace}:session:"
-        self._indexes = f"{namespace}:sessions:editor:"
+        self._beside = f"{namespace}:sessions:"
         self._lasts_ms = int(seconds * 1000)
         self._idle_ms = int(idle_seconds * 1000)
         self._most = most
         package = files(PACKAGE)
-        shared = package.joinpath("standing.lua").read_bytes()
-        self._scripts = {
-            name: client.register_script(shared + package.joinpath(f"{name}.lua").read_bytes())
-            for name in ("open", "read", "write", "end", "end_all", "list")
-        }
+
+        def script(name: str) -> Any:
+            shared, own = (package.joinpath(f"{each}.lua").read_bytes() for each in ("standing", name))
+            return client.register_script(shared + b"local function run()\n" + own + b"end\nreturn done(run())\n")
+
+        self._scripts = {name: script(name) for name in ("open", "read", "write", "end", "end_all", "list")}
 
     def open(self, name: str, editor_id: int | None, data: Mapping[bytes, bytes], *, old: str | None) -> Session:
         keys = [self._prefix + each for each in (name, old) if each is not None]
@@ -74,15 +76,15 @@ class RedisSessions:
         return int(self._run("end", [self._prefix + name], int(everywhere)))
 
     def end_all(self, editor_id: int) -> int:
-        return int(self._run("end_all", [f"{self._indexes}{editor_id}"]))
+        return int(self._run("end_all", [f"{self._beside}editor:{editor_id}"]))
 
     def of_editor(self, editor_id: int) -> list[Session]:
-        found = map(_session, self._run("list", [f"{self._indexes}{editor_id}"]))
+        found = map(_session, self._run("list", [f"{self._beside}editor:{editor_id}"]))
         return [session for session in found if session is not None]
 
     def _run(self, script: str, keys: Sequence[str], *args: Any) -> Any:
         try:
-            return self._scripts[script](keys=keys, args=[self._indexes, *args])
+            return self._scripts[script](keys=keys, args=[self._beside, *args])
         except redis.RedisError as error:
             # Only its kind: scripts that fail quote what they were given.
             raise SessionsUnavailableError(

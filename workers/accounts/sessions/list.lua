@@ -4,7 +4,7 @@ local found = {}
 for _, key in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
     local fields, flat = standing(key)
     if fields then
-        found[#found + 1] = {idle_end(key, tonumber(fields.ends)), flat}
+        found[#found + 1] = told(idle_end(key, fields), flat)
     end
 end
 return found

@@ -25,7 +25,7 @@ end
 
 -- The first to be written: when memory is full this is refused, and all else with it.
 redis.call('HSET', KEYS[1], unpack(fields))
-local idle_ends = renew(KEYS[1], ends, idle)
+local idle_ends = renew(KEYS[1], {ends = ends}, idle)
 if old then
     drop(KEYS[2], old.editor)
 end
@@ -45,6 +45,6 @@ if editor ~= '' then
     redis.call('ZADD', index, whole(ends), KEYS[1])
     -- Not before any session that is in it.
     local last = redis.call('ZRANGE', index, -1, -1, 'WITHSCORES')[2]
-    redis.call('PEXPIREAT', index, whole(tonumber(last)))
+    redis.call('PEXPIREAT', index, whole(last - back))
 end
-return {idle_ends, redis.call('HGETALL', KEYS[1])}
+return told(idle_ends, redis.call('HGETALL', KEYS[1]))

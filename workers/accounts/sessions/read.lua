@@ -4,8 +4,7 @@ local fields, flat = standing(KEYS[1])
 if not fields then
     return false
 end
-local ends = tonumber(fields.ends)
 if ARGV[2] ~= '' then
-    return {renew(KEYS[1], ends, tonumber(ARGV[2])), flat}
+    return told(renew(KEYS[1], fields, tonumber(ARGV[2])), flat)
 end
-return {idle_end(KEYS[1], ends), flat}
+return told(idle_end(KEYS[1], fields), flat)

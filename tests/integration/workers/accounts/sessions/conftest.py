@@ -18,6 +18,11 @@ class Everybody:
         return True
 
 
+def kept(client: "redis.Redis") -> set[bytes]:
+    """The keys of sessions and of what finds them."""
+    return set(client.keys()) - {b"MB:sessions:clock"}
+
+
 def make_sessions(client: "redis.Redis", *, without_redis: WithoutRedis = "refuse", **limits: Any) -> Sessions:
     """As configured by default, but for these limits."""
     store = RedisSessions(client, **{"seconds": 36_000, "idle_seconds": 10_800, **limits})

@@ -1,0 +1,92 @@
+"""Whatever happens to the Redis of the sessions: it is told soon, as configured, and who logged out stays so."""
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypeVar
+
+import pytest
+
+from events.breaker import Breaker
+from events.connections import open_client
+from tests.chaos.redis.faulty import AWAY, FAULTS, SECONDS, Fault, FaultyRedis
+from tests.integration.workers.accounts.sessions.conftest import make_sessions
+from tests.waiting import wait_for
+from workers.accounts.sessions.service import Session, Sessions, SessionsUnavailableError
+
+# Everybody is signed out: it is empty, or the time of all is over.
+LOST = {"killed", "emptied", "clock ahead"}
+# Over when it is well: for sessions time never goes back.
+LATE = {"clock behind"}
+# What was done while it lasted is lost with the server that it was done at.
+FORGOTTEN = {"restored", "failed over late", "failed over and back"}
+MOMENT = timedelta(milliseconds=5)
+T = TypeVar("T")
+
+
+class Asker:
+    def __init__(self) -> None:
+        self.slowest = 0.0
+
+    def __call__(self, call: Callable[[], T]) -> T:
+        began = time.monotonic()
+        try:
+            return call()
+        finally:
+            self.slowest = max(self.slowest, time.monotonic() - began)
+
+    def answers(self, sessions: Sessions, session_id: str) -> bool:
+        try:
+            self(lambda: sessions.look(session_id))
+        except SessionsUnavailableError:
+            return False
+        return True
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_it_is_told_soon_and_as_configured_and_who_logged_out_stays_so(faulty: FaultyRedis, fault: Fault) -> None:
+    client = open_client(faulty.url(1), Breaker("sessions", open_seconds=0.2), seconds=SECONDS)
+    refusing, anonymous = make_sessions(client), make_sessions(client, without_redis="anonymous")
+    asked = Asker()
+
+    def get(session_id: str) -> Session | None:
+        return asked(lambda: refusing.get(session_id))
+
+    kept, later, ended = (refusing.sign_in(7).id for _ in range(3))
+    assert refusing.end(ended)
+    before = refusing.get(kept)
+    assert before is not None
+    with faulty.suffering(fault):
+        if fault in AWAY:
+            for _ in range(3):
+                for call in (refusing.get, refusing.end, anonymous.end):
+                    with pytest.raises(SessionsUnavailableError, match="REDIS_SESSIONS_URL"):
+                        asked(lambda call=call: call(kept))  # type: ignore[misc]
+                assert asked(lambda: anonymous.get(kept)) is None
+        else:
+            wait_for(lambda: asked.answers(refusing, kept))
+            found = asked(lambda: refusing.look(kept))
+            assert (found is None) is (fault in LOST)
+            if found is not None:
+                # It ends when it would have.
+                assert abs(found.ends - before.ends) < MOMENT or fault == "clock behind"
+                assert abs(found.idle_ends - before.idle_ends) < MOMENT or fault == "clock behind"
+            assert (get(kept) is None) is (fault in LOST)
+            assert refusing.end(later) is (fault not in LOST)
+            assert get(later) is None
+            assert get(ended) is None
+            if fault == "full":
+                with pytest.raises(SessionsUnavailableError, match="OutOfMemoryError"):
+                    asked(lambda: refusing.sign_in(7))
+    wait_for(lambda: asked.answers(refusing, kept))
+    assert get(ended) is None
+    assert (get(kept) is None) is (fault in LOST | LATE)
+    if fault not in AWAY:
+        assert (get(later) is None) is (fault not in FORGOTTEN)
+    # Ended again, it is over.
+    refusing.end_all(7)
+    assert [get(each) for each in (kept, later, ended)] == [None] * 3
+    assert get(refusing.sign_in(7).id) is not None
+    # For a connection, and for an answer.
+    assert asked.slowest < 2 * SECONDS + 0.3
+    client.close()
