@@ -14,9 +14,10 @@ from tests.redis_process import RedisProcess
 from tests.server_clock import ServerClock
 from tests.waiting import wait_for
 
-# "late": who writes while the replica takes over already still has the old master.
+# "silent": the connections of then are open on our side only. "late": who writes while the replica takes over already
+# still has the old master.
 Fault = Literal[
-    "killed", "restored", "stopped", "slow", "too slow", "full", "emptied",
+    "killed", "restored", "stopped", "silent", "slow", "too slow", "full", "emptied",
     "failed over", "failed over late", "failed over and back", "clock ahead", "clock behind",
 ]  # fmt: skip
 FAULTS: Sequence[Fault] = get_args(Fault)
@@ -58,6 +59,9 @@ class FaultyRedis:
                 self.master.send(signal.SIGSTOP)
                 yield
                 self.master.send(signal.SIGCONT)
+            case "silent":
+                self._address.freeze()
+                yield
             case "slow" | "too slow":
                 self._address.delay = SECONDS / 15 if fault == "slow" else SECONDS
                 yield

@@ -8,7 +8,8 @@ import redis
 
 from tests.chaos.redis.faulty import FaultyRedis
 from tests.integration.workers.accounts.sessions.conftest import kept, make_sessions
-from workers.accounts.sessions.service import Session, Sessions
+from workers.accounts.sessions.core import Session
+from workers.accounts.sessions.service import Sessions
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 

@@ -12,7 +12,8 @@ from events.connections import open_client
 from tests.chaos.redis.faulty import AWAY, FAULTS, SECONDS, Fault, FaultyRedis
 from tests.integration.workers.accounts.sessions.conftest import make_sessions
 from tests.waiting import wait_for
-from workers.accounts.sessions.service import Session, Sessions, SessionsUnavailableError
+from workers.accounts.sessions.core import Session
+from workers.accounts.sessions.service import Sessions, SessionsUnavailableError
 
 # Everybody is signed out: it is empty, or the time of all is over.
 LOST = {"killed", "emptied", "clock ahead"}

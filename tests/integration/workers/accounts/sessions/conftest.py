@@ -18,7 +18,7 @@ class Everybody:
         return True
 
 
-def kept(client: "redis.Redis") -> set[bytes]:
+def kept(client: "redis.Redis") -> set[Any]:
     """The keys of sessions and of what finds them."""
     return set(client.keys()) - {b"MB:sessions:clock"}
 
