@@ -17,6 +17,7 @@ from redis.connection import AbstractConnection, Connection, SSLConnection, Unix
 from redis.retry import Retry
 
 from .breaker import Breaker, State
+from .deadlines import CutSocket, Question
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +29,8 @@ HEALTH_CHECK_SECONDS = 30
 # How often it is asked whether a server is back.
 ASK_SECONDS = 0.5
 
+_question = Question()
+
 
 class CircuitOpenError(redis.ConnectionError):
     """This Redis did not answer a moment ago: it is not asked."""
@@ -36,7 +39,8 @@ class CircuitOpenError(redis.ConnectionError):
 def open_client(url: str, breaker: Breaker, *, size: int = POOL_SIZE, seconds: float = SECONDS) -> "redis.Redis":
     """A client that answers or raises within `seconds` for each exchange, and at once while the breaker is open.
 
-    Then the server is asked in the background whether it is back, so that no caller has to wait to find out.
+    Then the server is asked in the background whether it is back, so that no caller has to wait to find out. In a
+    `due_within` a whole question, with its wait for a connection, takes at most its share of what is left.
     Responses are bytes. After a broken connection a command is repeated once, so each of ours may run twice; after a
     timeout it is not, as who waited once has waited enough. Connects when it is used.
     """
@@ -84,6 +88,10 @@ class _Guard:
         if getattr(error, "noted", False):
             return
         error.noted = True  # type: ignore[attr-defined]  # a mark of ours on their error
+        if isinstance(error, redis.TimeoutError) and _question.was_cut:
+            # It may say more of who was in a hurry than of the server, which is asked again with patience.
+            self._ask()
+            return
         self.breaker.failed(surely=surely)
         if self._is("open"):
             self._ask()
@@ -103,9 +111,11 @@ class _Guard:
 
     def _work(self) -> None:
         try:
-            while not self._is("closed") and not self._ended.wait(ASK_SECONDS):
+            while not self._ended.wait(0 if self._is("closed") else ASK_SECONDS):
                 if self._is_there():
                     self.breaker.succeeded()
+                    break
+                self.breaker.failed(surely=True)
         finally:
             with self._lock:
                 self._asks = False
@@ -140,10 +150,24 @@ class _Pool(redis.BlockingConnectionPool):
             self._guard.end()
         super().disconnect(inuse_connections)
 
+    @property
+    def timeout(self) -> float:
+        """Seconds to wait for a free connection."""
+        return _question.cut(self._seconds)
+
+    @timeout.setter
+    def timeout(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def release(self, connection: Any) -> None:
+        _question.end()
+        super().release(connection)  # type: ignore[no-untyped-call]
+
     def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:  # noqa: ARG002
         breaker = self._guard.breaker
         if not breaker.allow():
             raise CircuitOpenError(f"{breaker.name} did not answer a moment ago")
+        _question.begin()
         try:
             return super().get_connection()  # type: ignore[no-untyped-call]
         except (redis.ConnectionError, redis.TimeoutError) as error:
@@ -154,11 +178,17 @@ class _Pool(redis.BlockingConnectionPool):
 
 
 class _Watched(AbstractConnection):
-    """Tells the guard how each exchange went."""
+    """Tells the guard how each exchange went, and takes no longer for it than who asks has time."""
 
-    def __init__(self, *args: Any, guard: _Guard, **options: Any) -> None:
+    def __init__(self, *, guard: _Guard, socket_timeout: float, **options: Any) -> None:
         self._guard = guard
-        super().__init__(*args, **options)
+        self._seconds = socket_timeout
+        super().__init__(socket_timeout=socket_timeout, **options)
+
+    def _connect(self) -> CutSocket:
+        self.socket_connect_timeout = self.socket_timeout = _question.cut(self._seconds)
+        found = super()._connect()  # type: ignore[no-untyped-call, safe-super]  # redis-py's class for the kind of socket
+        return CutSocket(found, _question, self._seconds)
 
     def send_packed_command(self, *args: Any, **kwargs: Any) -> None:
         try:

@@ -21,6 +21,8 @@ log = structlog.get_logger(__name__)
 
 # Seconds by which a lease may outlive its call's deadline: the answer may be on its way to us when it is given up.
 _GRACE = 5.0
+# Of what is owed, how many turns a call gives back before its own: it has a deadline.
+_MOST_SETTLED = 20
 
 
 class Turn:
@@ -106,10 +108,8 @@ class Gate:
     def _take(self, bucket: str, policy: Policy, lease: str, seconds: float) -> tuple[Buckets, float]:
         try:
             self._settle()
-            return self._shared, self._shared.take(bucket, policy, lease, seconds)
-        except BucketsUnavailableError as away:
-            if away.in_doubt:
-                self._owed.append((bucket, policy, lease, self._clock()))
+            return self._shared, self._take_shared(bucket, policy, lease, seconds)
+        except BucketsUnavailableError:
             rule = policy.without_redis
             self._telemetry.count("mbevents_http_turns_without_redis_total", host=policy.name, rule=rule)
             if rule == "closed":
@@ -120,13 +120,21 @@ class Gate:
                 ) from None
             return self._local, self._local.take(bucket, policy, lease, seconds)
 
+    def _take_shared(self, bucket: str, policy: Policy, lease: str, seconds: float) -> float:
+        try:
+            return self._shared.take(bucket, policy, lease, seconds)
+        except BucketsUnavailableError as away:
+            if away.in_doubt:
+                self._owed.append((bucket, policy, lease, self._clock()))
+            raise
+
     def _settle(self) -> None:
         """Give back what could not be given back when it was due."""
-        while self._owed:
+        for _ in range(_MOST_SETTLED):
             try:
                 owed = self._owed.popleft()
             except IndexError:
-                return  # another thread was quicker
+                return
             bucket, policy, lease, held = owed
             try:
                 self._shared.give_back(bucket, policy, lease, hold=max(0.0, held - self._clock()))

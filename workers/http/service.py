@@ -12,6 +12,7 @@ from typing import Protocol
 import structlog
 
 from events.breaker import Breaker
+from events.deadlines import due_within
 from events.errors import UsageError
 from events.telemetry import NoTelemetry, Telemetry
 
@@ -143,7 +144,8 @@ class HttpClient:
             raise UsageError(f"{method!r:.40} is no method that is taken: {', '.join(sorted(_METHODS))}.")
         if deadline is not None and not deadline <= _LONGEST:
             raise UsageError(f"A call has at most {_LONGEST:g} seconds.")
-        until = self._clock() + (self._deadline if deadline is None else deadline)
+        seconds = self._deadline if deadline is None else deadline
+        until = self._clock() + seconds
         try:
             parsed = core.parsed_url(url)
         except UsageError as error:
@@ -152,11 +154,13 @@ class HttpClient:
             return self._failed(CallError(Kind.BAD_URL, str(error)), None)
         request = Request(method, parsed, checked_headers(headers or {}), body)
         try:
-            if caching is None or self._answers is None:
-                answer = self._told(request, until, idempotent=idempotent or core.is_idempotent(method))
-            else:
-                ask = partial(self._told, request, idempotent=True)
-                answer = self._answers.get(request, caching, ask, until=until)
+            # Redis, which is asked for turns and answers, may hang as well as the host.
+            with due_within(seconds):
+                if caching is None or self._answers is None:
+                    answer = self._told(request, until, idempotent=idempotent or core.is_idempotent(method))
+                else:
+                    ask = partial(self._told, request, idempotent=True)
+                    answer = self._answers.get(request, caching, ask, until=until)
         except CallError as error:
             return self._failed(error, request)
         outcome = "stale" if answer.stale else "cached" if answer.cached else "answer"

@@ -13,6 +13,7 @@ import redis
 
 from events.breaker import Breaker
 from events.connections import ASK_SECONDS, CircuitOpenError, open_client
+from events.deadlines import due_within
 from ops.stack.redis import EmbeddedRedis
 from tests.own_redis import server
 from tests.waiting import wait_for
@@ -54,6 +55,42 @@ def test_a_paused_server_costs_its_time_out_a_few_times_then_nothing_and_heals(s
         # Nobody asks, and it is found all the same.
         wait_for(lambda: breaker.state == "closed")
         assert client.get("a") == b"1"
+
+
+def test_who_has_little_time_waits_for_a_part_of_it_and_a_paused_server_is_found_all_the_same(
+    server: EmbeddedRedis,
+) -> None:
+    with client_of(server) as (client, breaker):
+        client.set("a", 1)
+        pid = server.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        with due_within(0.1):
+            assert seconds_of(lambda: client.get("a")) < 0.1
+        wait_for(lambda: breaker.state == "open")
+        os.kill(pid, signal.SIGCONT)
+        wait_for(lambda: breaker.state == "closed")
+        assert client.get("a") == b"1"
+
+
+def test_who_has_too_little_time_says_nothing_against_a_server_that_answers_in_its_own(server: EmbeddedRedis) -> None:
+    before = set(threading.enumerate())
+    with client_of(server) as (client, breaker):
+        for _ in range(5):
+            with due_within(0.1):
+                seconds_of(lambda: client.blpop(["nothing"], timeout=0.2))
+        wait_for(lambda: set(threading.enumerate()) <= before)
+        assert breaker.state == "closed"
+        assert client.blpop(["nothing"], timeout=0.05) is None
+
+
+def test_who_has_little_time_waits_as_little_for_a_free_connection(server: EmbeddedRedis) -> None:
+    with client_of(server, size=1) as (client, _):
+        held = client.connection_pool.get_connection()
+        with due_within(0.1):
+            assert seconds_of(client.ping) < 0.1
+        client.connection_pool.release(held)
+        assert client.ping()
 
 
 def test_a_server_that_was_restarted_is_found_again_without_an_error(server: EmbeddedRedis) -> None:

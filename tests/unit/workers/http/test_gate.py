@@ -4,6 +4,7 @@
 
 import threading
 from collections import Counter
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -149,6 +150,30 @@ def test_a_turn_that_may_have_been_given_too_late_is_given_back() -> None:
         pass
     with turns.turn("b", Policy("p", without_redis="closed"), until=10):
         assert buckets.given_back == [0]
+
+
+def test_what_is_owed_is_what_was_asked_for_and_one_call_gives_back_a_part_of_it() -> None:
+    buckets, policy = Scripted(0), Policy("p", without_redis="closed")
+    turns, back = gate(buckets, Time()), buckets.give_back
+    slow = BucketsUnavailableError("slow")
+    slow.in_doubt = True
+
+    def give_back(*_: object, **__: object) -> None:
+        raise slow
+
+    with ExitStack() as together:
+        for n in range(30):
+            together.enter_context(turns.turn(f"b{n}", policy, until=10))
+        buckets.give_back = give_back  # type: ignore[method-assign]
+    for _ in range(5):
+        # It does not get as far as asking for its own.
+        with pytest.raises(CallError), turns.turn("b", policy, until=10):
+            raise AssertionError
+    buckets.give_back = back  # type: ignore[method-assign]
+    with turns.turn("b", policy, until=10):
+        assert len(buckets.given_back) == 20
+    with turns.turn("b", policy, until=10):
+        assert len(buckets.given_back) == 21 + 10
 
 
 def test_a_turn_stands_as_long_as_its_call_and_no_longer_than_its_deadline() -> None:
