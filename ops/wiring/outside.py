@@ -29,8 +29,9 @@ class Outside(Servers):
 
         leased = RedisLeased(self.client(RedisRole.SEARCH), self.answers_prefix, lease_seconds=LEASE_SECONDS)
         # Longer than any load, or what a slow one gets would not be kept.
-        kept = KeptLeased(leased, longest=self.settings.http_deadline_seconds + 5)
-        return self._http_client(answers=Answers(kept, telemetry=self.telemetry))
+        seconds = self.settings.http_deadline_seconds
+        kept = KeptLeased(leased, longest=seconds + 5)
+        return self._http_client(answers=Answers(kept, renewal=seconds, telemetry=self.telemetry))
 
     @cached_property
     def guarded_http(self) -> "HttpClient":

@@ -20,6 +20,8 @@ Ask = Callable[[float], Answer]
 
 # Renewals of one process at once. Each may wait long for its turn; what is beyond them is renewed by a later reader.
 MOST_RENEWALS = 8
+# Seconds until what could not be renewed is tried again: who reads an old answer often asks its server no oftener.
+RENEWAL_PAUSE = 10.0
 # These say something of who asked, or how late, and nothing to who has more time.
 _OWN_FAULT = frozenset({Kind.DEADLINE, Kind.LIMITED})
 
@@ -45,24 +47,31 @@ class Caching:
 class Answers:
     """Kept in a store that all processes share; without it, one request at a time for each of them.
 
-    Failures are never kept, but given to all who wait for the same.
+    Failures are never kept, but given to all who wait for the same. `renewal`: seconds that a renewal in the
+    background has, if its caller has less.
     """
 
     def __init__(
         self,
         leased: Leased,
         *,
+        renewal: float = 0.0,
+        pause: float = RENEWAL_PAUSE,
         telemetry: Telemetry | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._leased = leased
+        self._renewal = renewal
+        self._pause = pause
         self._telemetry = telemetry or NoTelemetry()
         self._clock = clock
         self._now = now
         self._flights: Flights[Answer | CallError] = Flights()
         self._lock = threading.Lock()
         self._renewing: set[str] = set()
+        # What could not be renewed, and when it may be tried again.
+        self._failed: dict[str, float] = {}
 
     def get(self, request: Request, caching: Caching, ask: Ask, *, until: float) -> Answer:
         """What is kept, or what `ask` gets. Raises CallError."""
@@ -103,7 +112,8 @@ class Answers:
 
         def load() -> Loaded:
             # Renewed in the background, it has a time of its own.
-            answer = ask(until if threading.get_ident() == caller else self._clock() + left)
+            is_renewal = threading.get_ident() != caller
+            answer = ask(self._clock() + max(left, self._renewal) if is_renewal else until)
             own.append(answer)
             seconds = caching.fresh if answer.found else caching.negative
             return Loaded(
@@ -118,7 +128,7 @@ class Answers:
             "http",
             Times(patience=left),
             telemetry=self._telemetry,
-            spawn=lambda work: self._renew(request.name, work),
+            spawn=lambda work: self._renew(request.name, work, own),
         )
         kept = through.get_or_load(request.name, load)
         if own:
@@ -129,17 +139,22 @@ class Answers:
             load()
         return answer or own[0]
 
-    def _renew(self, name: str, work: Callable[[], object]) -> None:
+    def _renew(self, name: str, work: Callable[[], object], got: list[Answer]) -> None:
         """In the background, once at a time for each name, and few at once; else it stays as it is."""
 
         def run() -> None:
             try:
                 work()
             finally:
-                self._renewing.discard(name)
+                with self._lock:
+                    self._renewing.discard(name)
+                    if not got:
+                        self._failed[name] = self._clock() + self._pause
 
         with self._lock:
-            if name in self._renewing or len(self._renewing) >= MOST_RENEWALS:
+            now = self._clock()
+            self._failed = {each: again for each, again in self._failed.items() if again > now}
+            if name in self._renewing or name in self._failed or len(self._renewing) >= MOST_RENEWALS:
                 return
             self._renewing.add(name)
         try:

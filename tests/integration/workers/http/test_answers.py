@@ -1,7 +1,9 @@
 """Answers that are kept: one request for many, and an old answer rather than none."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -11,7 +13,7 @@ from ops.stack import Stack
 from tests.integration.workers.http.hostile import Hostile, answers, hostile, is_silent, says
 from tests.integration.workers.http.making import Make, kind, nobody
 from tests.waiting import wait_for
-from workers.http.answers import MOST_RENEWALS, Answers, Caching
+from workers.http.answers import MOST_RENEWALS, RENEWAL_PAUSE, Answers, Caching
 from workers.http.core import Answer, Kind, Outcome
 from workers.http.service import HttpClient
 from workers.leased.adapters import RedisLeased
@@ -22,9 +24,14 @@ Process = Callable[..., HttpClient]
 
 @pytest.fixture
 def process(redis_server: Stack, client: Make) -> Iterator[Process]:
-    """Makes clients as of processes of their own, which share a Redis. `now`: by which clock answers are old."""
+    """Makes clients as of processes of their own, which share a Redis."""
     with redis.Redis.from_url(redis_server.redis_url(2)) as connection:
-        yield lambda **options: client(answers=Answers(RedisLeased(connection, "MB:http", lease_seconds=10)), **options)
+
+        def process(*, renewal: float = 0.0, pause: float = RENEWAL_PAUSE, **options: Any) -> HttpClient:
+            leased = RedisLeased(connection, "MB:http", lease_seconds=10)
+            return client(answers=Answers(leased, renewal=renewal, pause=pause), **options)
+
+        yield process
 
 
 def got(outcome: Outcome) -> Answer:
@@ -173,6 +180,30 @@ def test_an_old_answer_is_better_than_a_failure(process: Process) -> None:
         got(one.get(server.url, caching=caching))
         wait_for(lambda: got(one.get(server.url, caching=caching)).stale)
         wait_for(lambda: got(one.get(server.url, caching=caching)).body == b"old" and len(server.requests) > 1)
+
+
+def test_what_cannot_be_renewed_is_left_alone_for_a_while_however_many_read_it(process: Process) -> None:
+    one, caching = process(pause=0.5), Caching(fresh=0.02, stale=60)
+    with hostile(answers(b"old"), answers(status="403 No"), answers(b"new")) as server:
+        got(one.get(server.url, caching=caching))
+        wait_for(lambda: got(one.get(server.url, caching=caching)).stale and len(server.requests) == 2)
+        for _ in range(20):
+            assert got(one.get(server.url, caching=caching)).body == b"old"
+        assert len(server.requests) == 2
+        wait_for(lambda: got(one.get(server.url, caching=caching)).body == b"new")
+        assert server.times[2] - server.times[1] > 0.5
+
+
+def test_a_hasty_reader_has_it_renewed_with_patience(process: Process) -> None:
+    one, caching, go = process(renewal=10), Caching(fresh=0.02, stale=60), threading.Event()
+    with hostile(answers(b"old"), slowly(b"new", go)) as server:
+        got(one.get(server.url, caching=caching))
+        wait_for(lambda: got(one.get(server.url, caching=caching, deadline=0.2)).stale and len(server.requests) == 2)
+        over = time.monotonic() + 0.2
+        wait_for(lambda: time.monotonic() > over)
+        go.set()
+        wait_for(lambda: got(one.get(server.url, caching=caching)).body == b"new")
+        assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("seconds", [float("inf"), float("nan"), -1.0, 1e12])
