@@ -1,5 +1,6 @@
 """One request over httpx's engine, and what came of it."""
 
+import re
 import ssl
 import threading
 import time
@@ -18,6 +19,8 @@ from .network import CONNECT_SECONDS, Lookups, Network, Resolve
 
 # Connections that wait for the next call, and how many seconds they do.
 _IDLE, _IDLE_SECONDS = 16, 15.0
+
+_QUOTED = re.compile(r"(?:bytearray\()?b?['\"].*", re.DOTALL)
 
 Origin = tuple[str, str, int]
 
@@ -138,9 +141,9 @@ class Wire:
                 raise CallError(Kind.TRUNCATED, "The connection ended before the answer did.") from error
             if ended:
                 raise CallError(Kind.CONNECTION, "The server closed the connection without an answer.") from error
-            raise CallError(
-                Kind.PROTOCOL, f"What came is not HTTP ({type(error).__name__}: {error!s:.100})."
-            ) from error
+            # Without what they quote, which may be a cookie.
+            why = _QUOTED.sub("…", str(error))
+            raise CallError(Kind.PROTOCOL, f"What came is not HTTP ({type(error).__name__}: {why:.100}).") from error
 
     def _receive(self, line: _Line, response: httpcore.Response, headers: Mapping[str, str], *, empty: bool) -> bytes:
         encoding = "" if empty or response.status in {204, 304} else headers.get("content-encoding", "")

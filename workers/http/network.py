@@ -18,6 +18,11 @@ Resolve = Callable[[str, int, float], list[str]]
 CONNECT_SECONDS = 10.0
 # Lookups that hang end only when the system's resolver gives them up.
 _LOOKUPS = 32
+# Of a host's addresses, how many are tried: who has a name has as many as he likes, of whomever he likes.
+_MOST_ADDRESSES = 8
+# What is read at once is parsed before the time is looked at again: thousands of frames, where they are small. No less
+# than a record of TLS, of which the rest would be in nobody's sight.
+_PIECE_BYTES = 1 << 14
 
 
 class Lookups:
@@ -103,8 +108,9 @@ class Network(httpcore.NetworkBackend):
         addresses = self._resolve(host, port, end - self._clock())
         for address in addresses if self._allowed is not None else ():
             if self._allowed is not None and not self._allowed(address):
-                raise CallError(Kind.FORBIDDEN_ADDRESS, f"{host} leads to {address}, which is not a public address.")
-        why = "it has no address"
+                # Which one it is may be a secret of our own network.
+                raise CallError(Kind.FORBIDDEN_ADDRESS, f"{host} leads to what is not a public address.")
+        why, addresses = "it has no address", addresses[:_MOST_ADDRESSES]
         for n, address in enumerate(addresses):
             # Each gets its share, so that one that never answers leaves time for the others.
             seconds = max((end - self._clock()) / (len(addresses) - n), 0.001)
@@ -136,7 +142,7 @@ class Stream(httpcore.NetworkStream):
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         try:
             self._socket.settimeout(self._network.left(timeout))
-            piece = self._socket.recv(max_bytes)
+            piece = self._socket.recv(min(max_bytes, _PIECE_BYTES))
         except TimeoutError:
             raise self._network.late(f"The server said nothing for {timeout:g} s.") from None
         except OSError as error:

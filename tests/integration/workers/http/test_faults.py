@@ -69,6 +69,7 @@ FAULTS: list[tuple[str, Script, Kind]] = [
     ("closed before the headers", says(b""), Kind.CONNECTION),
     ("headers without end", floods(OK, b"X-Long: " + b"y" * 1000 + b"\r\n"), Kind.PROTOCOL),
     ("what is no HTTP", says(b"220 smtp.example ESMTP\r\n\r\n"), Kind.PROTOCOL),
+    ("a header that is none", says(OK + b"Set-Cookie secret\r\n\r\n"), Kind.PROTOCOL),
     ("binary rubbish", says(bytes(range(256)) * 4), Kind.PROTOCOL),
     ("a redirect loop", redirects("/"), Kind.TOO_MANY_REDIRECTS),
     ("a redirect to a service of the cloud", redirects("http://169.254.169.254/latest/"), Kind.FORBIDDEN_REDIRECT),
@@ -181,6 +182,13 @@ def test_another_address_is_tried_where_one_does_not_answer(client: Make) -> Non
 
     with hostile(answers()) as server:
         assert isinstance(client(resolve=resolve).get(f"http://many.example:{server.port}/"), Answer)
+
+
+def test_of_a_name_with_very_many_addresses_only_some_are_tried(client: Make) -> None:
+    with hostile(answers()) as server:
+        one = client(resolve=lambda *_: ["127.0.0.2"] * 8 + ["127.0.0.1"])
+        assert kind(one.get(f"http://many.example:{server.port}/")) is Kind.CONNECTION
+        assert server.connections == 0
 
 
 def test_a_server_that_takes_nothing_is_given_up(client: Make) -> None:

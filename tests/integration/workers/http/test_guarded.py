@@ -51,6 +51,8 @@ def test_a_name_that_resolves_to_what_is_not_public_is_not_connected_to(client: 
         outcome = guarded(client, leads_to(address))(f"http://hook.example:{server.port}/")
         assert isinstance(outcome, Failure)
         assert outcome.kind is Kind.FORBIDDEN_ADDRESS
+        # Nor do users learn by it which addresses our own network has.
+        assert address not in outcome.message
         assert server.connections == 0
 
 

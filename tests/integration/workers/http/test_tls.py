@@ -3,6 +3,7 @@
 import socket
 import ssl
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -167,6 +168,21 @@ def test_connections_that_the_server_closed_meanwhile_cost_no_try(client: Make, 
         # As many as there are tries.
         assert isinstance(one.request("DELETE", server.url), Answer)
         assert server.connections == 4
+
+
+@pytest.mark.parametrize(
+    "frame", [b"\0\0\x08\6\0\0\0\0\0" + bytes(8), b"\0\0\0\x50\0\0\0\0\0"], ids=["ping", "unknown"]
+)
+def test_frames_without_end_do_not_outlive_the_deadline(client: Make, trusted: ssl.SSLContext, frame: bytes) -> None:
+    def floods(connection: socket.socket) -> object:
+        connection.sendall(b"\0\0\0\4\0\0\0\0\0")
+        while True:
+            connection.sendall(frame * 1000)
+
+    with hostile(floods, tls=trusted) as server:
+        began = time.monotonic()
+        assert kind(client(deadline=0.3).get(server.url)) is Kind.DEADLINE
+        assert time.monotonic() - began < 1
 
 
 def test_threads_never_get_each_others_answers(client: Make, trusted: ssl.SSLContext) -> None:
