@@ -29,11 +29,12 @@ _REDIRECT_STATUS = frozenset({301, 302, 303, 307, 308})
 _MEDIAWIKI_THROTTLING = frozenset({"maxlag", "ratelimited"})
 # MediaWiki's refusals are short; what is longer is not parsed to look for one.
 _MOST_REFUSAL = 1 << 16
+_MEDIAWIKI_CODE = re.compile(r"[\w:-]{1,80}", re.ASCII)
 # All else that a caller sends may be a secret (Authorization, Cookie, X-Api-Key …), and stays with its origin.
 _ANYBODYS_HEADERS = frozenset({"accept", "accept-language", "if-none-match", "if-modified-since", "range"})
 _BODY_HEADERS = frozenset({"content-type", "content-length", "content-encoding", "content-language"})
 _WIKIMEDIA = ("wikipedia.org", "wikidata.org", "wikimedia.org")
-_SECONDS = re.compile(r"[0-9]{1,9}")
+_SECONDS = re.compile(r"[0-9]+")
 
 
 class Kind(StrEnum):
@@ -69,6 +70,8 @@ class Kind(StrEnum):
     FORBIDDEN_REDIRECT = "forbidden_redirect"
     THROTTLED = "throttled"
     """429, or MediaWiki's maxlag or ratelimited."""
+    API_ERROR = "api_error"
+    """MediaWiki answers an error, with status 200."""
     STATUS_3XX = "status_3xx"
     """A redirect to nowhere."""
     STATUS_4XX = "status_4xx"
@@ -265,8 +268,9 @@ def _date(value: str | None) -> datetime | None:
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
-def check(reply: Reply, now: datetime) -> None:
-    """Raises CallError for replies that are failures, also where the status is 200."""
+def check(reply: Reply, now: datetime, *, mediawiki: bool = False) -> None:
+    """Raises CallError for replies that are failures, also where the status is 200: of MediaWiki's API any error, of
+    others only what may as well be one of its."""
     status = reply.status
     # By the server's own clock, if it tells it: ours may be another.
     wait = retry_after(reply.headers.get("retry-after"), _date(reply.headers.get("date")) or now)
@@ -278,32 +282,31 @@ def check(reply: Reply, now: datetime) -> None:
         raise CallError(Kind.STATUS_4XX, f"The server refuses the request ({status}).", status=status)
     if not (200 <= status < 300 or status == 304 or status in _ABSENT_STATUS):
         raise CallError(Kind.STATUS_3XX, f"The server answers {status}, which leads nowhere.", status=status)
-    code = _throttling_code(reply) if status == 200 else None
-    if code is not None:
-        raise CallError(
-            Kind.THROTTLED, f"MediaWiki answers {code} instead of what was asked.", status=status, retry_after=wait
-        )
+    codes = _error_codes(reply) if status == 200 else []
+    for code in codes:
+        if code in _MEDIAWIKI_THROTTLING:
+            raise CallError(
+                Kind.THROTTLED, f"MediaWiki answers {code} instead of what was asked.", status=status, retry_after=wait
+            )
+    if mediawiki and codes:
+        raise CallError(Kind.API_ERROR, f"MediaWiki answers the error {codes[0]}.", status=status)
 
 
-def _throttling_code(reply: Reply) -> str | None:
-    """MediaWiki's code, which stands in a body with status 200 in one of two forms."""
+def _error_codes(reply: Reply) -> list[str]:
+    """MediaWiki's codes, which stand in a body with status 200 in one of two forms."""
     body = reply.body
-    if len(body) > _MOST_REFUSAL or "json" not in reply.headers.get("content-type", ""):
-        return None
-    if not any(code.encode() in body for code in _MEDIAWIKI_THROTTLING):
-        return None
+    if len(body) > _MOST_REFUSAL or b'"error' not in body or "json" not in reply.headers.get("content-type", ""):
+        return []
     try:
         document = orjson.loads(body)
     except ValueError:
-        return None
+        return []
     if not isinstance(document, dict):
-        return None
+        return []
     several = document.get("errors")
-    for error in (document.get("error"), *(several if isinstance(several, list) else ())):
-        code = error.get("code") if isinstance(error, dict) else None
-        if isinstance(code, str) and code in _MEDIAWIKI_THROTTLING:
-            return code
-    return None
+    errors = (document.get("error"), *(several if isinstance(several, list) else ()))
+    codes = (error.get("code") for error in errors if isinstance(error, dict))
+    return [code for code in codes if isinstance(code, str) and _MEDIAWIKI_CODE.fullmatch(code)]
 
 
 def is_redirect(reply: Reply) -> bool:
@@ -318,7 +321,7 @@ def redirected(request: Request, reply: Reply, *, hops: int, allowed: Callable[[
     if hops >= REDIRECTS:
         raise CallError(Kind.TOO_MANY_REDIRECTS, f"It leads on and on: {REDIRECTS} redirects were followed.")
     try:
-        url = parsed_url(str(request.url.join(reply.headers["location"])))
+        url = parsed_url(str(request.url.join(_location(reply))))
     except (UsageError, httpx.InvalidURL, UnicodeError, ValueError):
         raise CallError(Kind.FORBIDDEN_REDIRECT, "It leads to what is no web address.") from None
     if request.url.scheme == "https" and url.scheme != "https":
@@ -335,6 +338,15 @@ def redirected(request: Request, reply: Reply, *, hops: int, allowed: Callable[[
         kept -= _BODY_HEADERS
     headers = {name: value for name, value in request.headers.items() if name.lower() in kept}
     return Request(method, url, headers, body)
+
+
+def _location(reply: Reply) -> str:
+    """Servers that do not encode it mean UTF-8."""
+    value = reply.headers["location"]
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeError:
+        return value
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int]:

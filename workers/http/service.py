@@ -242,7 +242,7 @@ class HttpClient:
             try:
                 reply = self._measured(core.with_maxlag(request, policy.maxlag), policy, until)
                 if not core.is_redirect(reply):
-                    core.check(reply, self._now())
+                    core.check(reply, self._now(), mediawiki=policy.maxlag is not None)
             except CallError as error:
                 if error.retry_after is not None:
                     turn.hold = error.retry_after

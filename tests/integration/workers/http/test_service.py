@@ -83,6 +83,14 @@ def test_maxlag_is_asked_for_where_the_policy_says_so(client: Make) -> None:
         assert server.lines() == ["GET /w/api.php?action=query&maxlag=5 HTTP/1.1"]
 
 
+def test_an_error_of_a_wiki_with_status_200_is_a_failure(client: Make) -> None:
+    policies = Policies([Policy("wiki", ("127.0.0.1",), maxlag=5)])
+    error = answers(b'{"error": {"code": "readonly"}}', headers={"Content-Type": "application/json"})
+    with hostile(error) as server:
+        assert kind(client(policies=policies).get(f"{server.url}/w/api.php")) is Kind.API_ERROR
+        assert isinstance(client().get(f"{server.url}/w/api.php"), Answer)
+
+
 def test_a_host_that_fails_again_and_again_is_left_alone(client: Make) -> None:
     with hostile(says(b"")) as server:
         one = client(failures=4)

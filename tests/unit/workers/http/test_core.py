@@ -110,6 +110,8 @@ def test_maxlag_is_asked_of_mediawikis_api_only_and_once() -> None:
         ("Friday, 01-May-26 12:00:30 GMT", 30),
         ("-1", None),
         ("1.5", None),
+        ("9" * 10, MOST_RETRY_AFTER),
+        ("9" * 5000, MOST_RETRY_AFTER),
         ("soon", None),
         ("Fri, 99 May 2026 12:00:00 GMT", None),
         ("٣", None),
@@ -177,6 +179,29 @@ def test_a_refusal_in_an_answer_with_status_200_is_found(body: bytes, content_ty
     assert (caught.value.kind, caught.value.retry_after) == (Kind.THROTTLED, 5)
 
 
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b'{"error": {"code": "missingtitle"}}', "missingtitle"),
+        (b'{"errors": [{"code": "internal_api_error_DBQueryError", "text": "secret"}]}', "internal_api_error_DB"),
+        (b'{"error": {"code": "no\\nsecret"}}', None),
+        (b'{"error": {"code": 7}, "errors": {"code": "x"}}', None),
+        (b'{"query": {"error": {"code": "x"}}}', None),
+        (b'{"warnings": {"main": {"code": "x"}}, "error": null, "errors": []}', None),
+    ],
+)
+def test_any_error_of_mediawiki_is_no_answer_and_of_others_is_theirs(body: bytes, code: str | None) -> None:
+    reply = Reply(200, {"content-type": "application/json"}, body)
+    check(reply, NOW)
+    if code is None:
+        check(reply, NOW, mediawiki=True)
+        return
+    with pytest.raises(CallError, match=code) as caught:
+        check(reply, NOW, mediawiki=True)
+    assert caught.value.kind is Kind.API_ERROR
+    assert "secret" not in caught.value.message
+
+
 @pytest.mark.parametrize("status", [200, 204, 206, 304, 404, 410])
 def test_these_statuses_are_answers(status: int) -> None:
     check(Reply(status, {}, b""), NOW)
@@ -201,6 +226,19 @@ def test_these_are_failures(status: int, kind: Kind) -> None:
 def test_a_redirect_is_followed_relative_to_where_it_came_from() -> None:
     found = redirected(request("https://example.org/a/b"), leads_to("../c?d=1"), hops=0, allowed=anywhere)
     assert str(found.url) == "https://example.org/c?d=1"
+
+
+@pytest.mark.parametrize(
+    ("location", "path"),
+    [
+        # As it stands in the headers, whose bytes are taken for Latin-1.
+        ("/wiki/Björk".encode().decode("latin-1"), b"/wiki/Bj%C3%B6rk"),
+        ("/wiki/Bj\xf6rk", b"/wiki/Bj%C3%B6rk"),
+        ("/wiki/Bj%C3%B6rk", b"/wiki/Bj%C3%B6rk"),
+    ],
+)
+def test_a_redirect_that_is_not_encoded_is_utf_8_where_it_can_be(location: str, path: bytes) -> None:
+    assert redirected(request(), leads_to(location), hops=0, allowed=anywhere).url.raw_path == path
 
 
 def test_secrets_stay_with_their_origin() -> None:
