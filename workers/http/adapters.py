@@ -19,6 +19,9 @@ from .network import CONNECT_SECONDS, Lookups, Network, Resolve
 
 # Connections that wait for the next call, and how many seconds they do.
 _IDLE, _IDLE_SECONDS = 16, 15.0
+# How long one of HTTP/1.1 rests before that: what its server says too much, and its system may hold back for a while
+# (Nagle), is to be here by then, and not only with the next request.
+_REST_SECONDS = 0.1
 
 _QUOTED = re.compile(r"(?:bytearray\()?b?['\"].*", re.DOTALL)
 
@@ -35,6 +38,7 @@ class _Line:
     def __init__(self, origin: Origin, network: Network, tls: ssl.SSLContext | None) -> None:
         self.origin = origin
         self.network = network
+        self.rests_until = 0.0
         scheme, host, port = origin
         self.connection = httpcore.HTTPConnection(
             httpcore.Origin(scheme.encode(), host.encode(), port),
@@ -55,8 +59,17 @@ class _Line:
 
     def has_left_over(self) -> bool:
         """Whether more came than the answer says it is: httpcore would take it for the next answer."""
-        state: Any = getattr(self.connection._connection, "_h11_state", None)
-        return state is not None and bool(state.trailing_data[0])
+        return self._h11 is not None and bool(self._h11.trailing_data[0])
+
+    def rest(self, now: float) -> None:
+        # Over HTTP/2 every frame says which answer it belongs to.
+        if self._h11 is not None:
+            self.rests_until = now + _REST_SECONDS
+            self.network.acknowledge()
+
+    @property
+    def _h11(self) -> Any:
+        return getattr(self.connection._connection, "_h11_state", None)
 
 
 class Wire:
@@ -187,7 +200,8 @@ class Wire:
 
     def _idle_line(self, origin: Origin) -> _Line | None:
         with self._lock:
-            for line in [each for each in self._idle if each.origin == origin]:
+            now = self._clock()
+            for line in [each for each in self._idle if each.origin == origin and each.rests_until <= now]:
                 self._idle.remove(line)
                 if line.is_good:
                     return line
@@ -195,6 +209,7 @@ class Wire:
         return None
 
     def _keep(self, line: _Line) -> None:
+        line.rest(self._clock())
         with self._lock:
             self._idle.append(line)
             surplus = self._idle.pop(0) if len(self._idle) > _IDLE else None

@@ -6,6 +6,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import httpcore
@@ -127,6 +128,11 @@ class Network(httpcore.NetworkBackend):
         self.left(None)
         raise CallError(Kind.CONNECTION, f"No connection to {host}: {why}.")
 
+    def acknowledge(self) -> None:
+        """Have what came acknowledged now: a server's system may send the rest only then."""
+        if self._stream is not None:
+            self._stream.acknowledge()
+
     def is_readable(self) -> bool:
         """Of an idle connection: the server has closed it, or says what nobody asked for."""
         return self._stream is not None and self._stream.is_readable()
@@ -179,6 +185,12 @@ class Stream(httpcore.NetworkStream):
 
     def close(self) -> None:
         self._socket.close()
+
+    def acknowledge(self) -> None:
+        # Of Linux; elsewhere it comes later.
+        if hasattr(socket, "TCP_QUICKACK"):
+            with suppress(OSError):
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def get_extra_info(self, info: str) -> Any:
         if info == "ssl_object":

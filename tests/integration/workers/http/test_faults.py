@@ -248,16 +248,6 @@ def test_a_post_is_sent_once_unless_it_may_be_sent_again(client: Make) -> None:
             assert server.requests[0].endswith(b"\r\n\r\n{}")
 
 
-def test_a_post_does_not_use_a_connection_that_may_just_be_closing(client: Make) -> None:
-    with hostile(answers()) as server:
-        calls = client()
-        assert isinstance(calls.get(server.url), Answer)
-        assert isinstance(calls.get(server.url), Answer)
-        assert server.connections == 1
-        assert isinstance(calls.post(server.url, b"{}"), Answer)
-        assert server.connections == 2
-
-
 def test_a_retry_after_is_waited_out_before_the_next_try(client: Make) -> None:
     slept: list[float] = []
     with hostile(answers(status="429 Slow Down", headers={"Retry-After": "1"}), answers()) as server:
