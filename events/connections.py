@@ -140,10 +140,15 @@ class _Guard:
         return True
 
 
+def _introduce(connection: Any) -> None:
+    # It is new: to ask whether it lives would make another where it does not, and so on without end.
+    connection.on_connect_check_health(check_health=False)
+
+
 class _Pool(redis.BlockingConnectionPool):
     def __init__(self, pool_guard: _Guard, **options: Any) -> None:
         self._guard = pool_guard
-        super().__init__(**options)  # type: ignore[no-untyped-call]
+        super().__init__(redis_connect_func=_introduce, **options)  # type: ignore[no-untyped-call]
 
     def disconnect(self, inuse_connections: bool = True) -> None:
         if inuse_connections:
@@ -222,7 +227,9 @@ class _WatchedTcp(_Watched, Connection): ...
 class _WatchedTls(_Watched, SSLConnection): ...
 
 
-class _WatchedUnix(_Watched, UnixDomainSocketConnection): ...
+class _WatchedUnix(_Watched, UnixDomainSocketConnection):
+    # redis-py counts errors by it, whatever the socket is, and raises AttributeError instead of them.
+    port = 0
 
 
 _WATCHED: dict[Any, type[Any]] = {

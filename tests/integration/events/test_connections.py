@@ -134,6 +134,28 @@ def test_a_client_that_is_closed_looks_for_its_server_no_more(server: EmbeddedRe
     assert breaker.state == "open"
 
 
+def test_a_server_that_takes_no_more_connections_is_told_as_one_that_is_gone(server: EmbeddedRedis) -> None:
+    with client_of(server) as (client, breaker), redis.Redis.from_url(server.url()) as admin:
+        admin.config_set("maxclients", 1)
+        assert all(seconds_of(client.ping) < SECONDS for _ in range(3))
+        assert breaker.state == "open"
+        admin.config_set("maxclients", 100)
+        wait_for(lambda: breaker.state == "closed")
+        assert client.ping()
+
+
+def test_a_connection_that_is_not_made_in_time_is_a_timeout(
+    server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(_: object) -> None:
+        raise TimeoutError
+
+    with client_of(server) as (client, _), monkeypatch.context() as slow:
+        slow.setattr(redis.UnixDomainSocketConnection, "_connect", late)
+        with pytest.raises(redis.TimeoutError):
+            client.ping()
+
+
 def test_one_more_than_the_pool_has_waits_for_a_bounded_time_and_says_nothing_against_the_server(
     server: EmbeddedRedis,
 ) -> None:
