@@ -31,21 +31,18 @@ def database_check(runtime: "Runtime") -> Callable[[], None]:
     return check
 
 
-def redis_check(runtime: "Runtime", role: RedisRole) -> Callable[[], None]:
-    """A role's Redis (or, for the broker, RabbitMQ) answers."""
+def redis_check(runtime: "Runtime", role: RedisRole) -> Callable[[], object]:
+    """A role's Redis (or, for the broker, RabbitMQ) answers, as a master: as whoever uses it would find out."""
+    if runtime.redis_url(role).startswith("amqp"):
+        return lambda: depths(runtime)
+    client = runtime.client(role)
+    # It changes nothing, and a replica refuses it.
+    return lambda: client.persist("mbevents:nothing")
 
-    def check() -> None:
-        url = runtime.redis_url(role)
-        if url.startswith("amqp"):
-            depths(runtime)
-            return
-        client = probe_client(url)
-        try:
-            client.ping()
-        finally:
-            client.close()
 
-    return check
+def redis_checks(runtime: "Runtime", roles: Iterable[RedisRole]) -> dict[str, Callable[[], object]]:
+    """As `redis_check`, by the roles' names."""
+    return {role.name.lower(): redis_check(runtime, role) for role in roles}
 
 
 def depths(runtime: "Runtime") -> dict[str, Depth]:
@@ -58,7 +55,14 @@ def depths(runtime: "Runtime") -> dict[str, Depth]:
 def connected(runtime: "Servers") -> Iterator["psycopg.Connection[Any]"]:
     """A connection of its own, given up on soon: who asks waits."""
     with psycopg.connect(
-        runtime.database_url, autocommit=True, connect_timeout=SECONDS, application_name="mbevents check"
+        runtime.database_url,
+        autocommit=True,
+        connect_timeout=SECONDS,
+        application_name="mbevents check",
+        # A server that is gone without a word would else be waited for for hours.
+        keepalives_idle=SECONDS,
+        keepalives_interval=1,
+        keepalives_count=2,
     ) as connection:
         connection.execute(f"SET statement_timeout = '{SECONDS}s'")
         yield connection

@@ -43,14 +43,14 @@ class Service:
         return 130 if self.interrupted else 0
 
     @contextmanager
-    def served(self, checks: Mapping[str, Check]) -> Iterator[None]:
-        """Answer /metrics, /healthz and /readyz meanwhile, if METRICS_LISTEN is set."""
+    def served(self, needed: Mapping[str, Check], spared: Mapping[str, Check] | None = None) -> Iterator[None]:
+        """Answer /metrics, /healthz and /readyz (by these checks) meanwhile, if METRICS_LISTEN is set."""
         if self.settings.metrics_listen is None:
             yield
             return
         server = SmallServer(
             parsed_listen(self.settings.metrics_listen),
-            Health(self.name, version(), checks),
+            Health(self.name, version(), needed, spared),
             self.registry,
             ports=int(os.environ.get(PORTS, "1")),
         )

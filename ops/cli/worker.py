@@ -68,7 +68,7 @@ def _supervised(settings: "Settings", processes: int, drain: bool, queues: str |
 
 def _work(settings: "Settings", queues: list[str] | None, drain: bool, threads: int) -> int:
     from events.queues.worker import run_worker
-    from ops.checks import database_check, redis_check
+    from ops.checks import database_check, redis_check, redis_checks
     from ops.cli.common import say_news, told
     from ops.service import running
     from ops.settings import RedisRole
@@ -83,8 +83,6 @@ def _work(settings: "Settings", queues: list[str] | None, drain: bool, threads: 
         checks = {
             "database": database_check(parts),
             "broker": redis_check(parts, RedisRole.BROKER),
-            "entities": redis_check(parts, RedisRole.ENTITIES),
-            "sessions": redis_check(parts, RedisRole.SESSIONS),
         }
         if drain:
             # It would wait for servers that come back, and a drain is to end.
@@ -92,7 +90,9 @@ def _work(settings: "Settings", queues: list[str] | None, drain: bool, threads: 
                 check()
             parts.reaper.run_once()
             parts.requeuer.run_once()
-        with service.served(checks):
+        # Work that needs one of these waits in its queue, and there is other work.
+        spared = redis_checks(parts, [role for role in RedisRole if role is not RedisRole.BROKER])
+        with service.served(checks, spared):
             run_worker(
                 broker,
                 queues,

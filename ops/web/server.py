@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from ops import metrics
-from ops.checks import database_check, redis_check, system_samples
-from ops.settings import RedisRole
+from ops.checks import database_check, redis_checks, system_samples
+from ops.settings import RedisRole, Settings
 from ops.version import version
 from ops.web import entities, replication, sessions, statistics
 from ops.web.address import listening
@@ -39,6 +39,8 @@ SHUTDOWN_SECONDS = 5
 
 def make_app(health: Health, page: Callable[[], bytes], feed: APIRouter) -> FastAPI:
     """The application; everything that waits for a server runs in a thread."""
+    # One each, whoever asks and how often: the others are for who wants something else.
+    looking, measuring = CapacityLimiter(1), CapacityLimiter(1)
     app = FastAPI(
         title="mbevents",
         version=version(),
@@ -57,11 +59,11 @@ def make_app(health: Health, page: Callable[[], bytes], feed: APIRouter) -> Fast
 
     @app.get("/readyz")
     async def readyz() -> Response:
-        return _response(await run_in_threadpool(health.ready))
+        return _response(await to_thread.run_sync(health.ready, limiter=looking))
 
     @app.get("/metrics")
     async def exposition() -> Response:
-        return _response(Answer(200, await run_in_threadpool(page), metrics.CONTENT_TYPE))
+        return _response(Answer(200, await to_thread.run_sync(page, limiter=measuring), metrics.CONTENT_TYPE))
 
     app.include_router(feed)
     return app
@@ -73,17 +75,26 @@ async def _refused(_: Request, error: Exception) -> Response:
     return problem(error.status_code, error.detail, error.headers)
 
 
+def roles_needed(settings: Settings) -> list[RedisRole]:
+    """Without these the web refuses what it is asked; without the others caches miss, numbers are old, or nobody is
+    limited or signed in."""
+    needed = []
+    if settings.sessions_without_redis == "refuse":
+        needed.append(RedisRole.SESSIONS)
+    if settings.web_rate_limit and settings.limits_without_redis == "closed":
+        needed.append(RedisRole.LIMITS)
+    return needed
+
+
 def serve(runtime: "Runtime", service: "Service") -> None:
     """Until the service is to stop. Raises UsageError when the address cannot be had."""
     service.registry.register(metrics.Asked(lambda: system_samples(runtime)))
+    needed = roles_needed(service.settings)
     health = Health(
         "web",
         version(),
-        {
-            "database": database_check(runtime),
-            "broker": redis_check(runtime, RedisRole.BROKER),
-            "pubsub": redis_check(runtime, RedisRole.PUBSUB),
-        },
+        {"database": database_check(runtime), **redis_checks(runtime, needed)},
+        redis_checks(runtime, [role for role in RedisRole if role not in needed]),
     )
     feed = make_router(runtime.packet_store, runtime.doorkeeper, service.telemetry)
     app = make_app(health, lambda: metrics.page(service.registry), feed)
