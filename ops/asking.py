@@ -3,7 +3,10 @@
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
+from contextvars import copy_context
 from typing import Generic, TypeVar
+
+from events.errors import UnreachableError
 
 T = TypeVar("T")
 
@@ -27,9 +30,27 @@ class Asking(Generic[T]):
         return dict(self._asked)
 
 
+def within(seconds: float, question: Callable[[], T], whom: str) -> Callable[[], T]:
+    """The question, given up on after `seconds`: then, and while it is still out, UnreachableError is raised.
+
+    For one caller at a time.
+    """
+    asking = Asking({whom: question})
+
+    def ask() -> T:
+        answer = asking.ask(seconds)[whom]
+        if not answer.done():
+            raise UnreachableError(f"{whom} did not answer within {seconds:g} s.")
+        return answer.result()
+
+    return ask
+
+
 def in_thread(work: Callable[[], T]) -> "Future[T]":
     """Do something in a thread that keeps no process alive; also that there is none for it becomes its outcome."""
     outcome: Future[T] = Future()
+    # It is under way: who does not want the result any more cannot stop it.
+    outcome.set_running_or_notify_cancel()
 
     def run() -> None:
         try:
@@ -40,7 +61,8 @@ def in_thread(work: Callable[[], T]) -> "Future[T]":
             outcome.set_result(result)
 
     try:
-        threading.Thread(target=run, name="asking", daemon=True).start()
+        # With the ids that the caller's log lines have.
+        threading.Thread(target=copy_context().run, args=(run,), name="asking", daemon=True).start()
     except RuntimeError as error:
         outcome.set_exception(error)
     return outcome

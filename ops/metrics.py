@@ -144,7 +144,8 @@ DECLARATIONS: tuple[Declaration, ...] = (
     ),
     _counter(
         "mbevents_feed_requests_total",
-        "Requests to the feed: by name of the token (empty: none that is valid), what was asked for, and status.",
+        "Requests to the feed: by name of the token (empty: none that is valid), what was asked for (empty: "
+        "refused before that was looked at), and status.",
         "token",
         "what",
         "status",

@@ -91,11 +91,12 @@ _ALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3
 
 
 def make_pool(
-    database_url: str, *, size: int = 4, statement_seconds: float = 0
+    database_url: str, *, size: int = 4, statement_seconds: float = 0, patience: float = 5
 ) -> "ConnectionPool[psycopg.Connection[Any]]":
     """One small pool for a process; it opens by itself, also later when the server is away.
 
     `statement_seconds`: how long the server works on a statement before it gives up; 0: as long as it takes.
+    `patience`: how long somebody waits for a connection.
     """
 
     def configure(connection: "psycopg.Connection[Any]") -> None:
@@ -106,7 +107,7 @@ def make_pool(
         database_url,
         min_size=1,
         max_size=size,
-        timeout=5,
+        timeout=patience,
         open=True,
         name="worker-ledger",
         kwargs={

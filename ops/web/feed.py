@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from events.errors import MbeventsError, NotFoundError, UnreachableError
 from events.telemetry import Telemetry
 from ops.web.conditional import UnsatisfiableError, http_date, is_unchanged, wanted_part
+from ops.web.threads import Threads
 from workers.replication.packet.names import packet_name
 from workers.replication.store.core import PacketStore, Pieces, Stored, content_type, missing, named, newest
 from workers.replication.tokens import Doorkeeper
@@ -30,6 +31,8 @@ METHODS = ["GET", "HEAD"]
 SIGNED_SECONDS = 900
 # Anybody may ask for a check, so the store is not listed for each.
 LISTED_SECONDS = 1.0
+# Threads for who has a token, which the database is asked for, and for who wants a check.
+MOST_ASKING, MOST_CHECKING = 20, 4
 WARNING_HOURS, CRITICAL_HOURS = 2, 6
 
 # What looks like a file of the feed; whether it is one is told to those with a token only.
@@ -44,12 +47,14 @@ _KEEP = "private, max-age=31536000, immutable"
 
 
 def make_router(store: PacketStore, doorkeeper: Doorkeeper, telemetry: Telemetry) -> APIRouter:
-    """The feed's addresses. All work is done in threads: FastAPI runs what is not a coroutine there."""
+    """The feed's addresses. All work is done in threads."""
     feed = _Feed(store, doorkeeper, telemetry)
+    with_token, for_anybody = Threads(MOST_ASKING), Threads(MOST_CHECKING)
     router = APIRouter(prefix=PREFIX)
-    router.add_api_route("/replication-info", feed.info, methods=METHODS)
-    router.add_api_route("/replication-check", feed.check, methods=METHODS)
-    router.add_api_route("/{name}", feed.file, methods=METHODS)
+    router.add_api_route("/replication-info", with_token.answered(feed.info, feed.refused), methods=METHODS)
+    # Whether all is well needs no database, so it must not wait for those who do.
+    router.add_api_route("/replication-check", for_anybody.answered(feed.check, _unknown), methods=METHODS)
+    router.add_api_route("/{name}", with_token.answered(feed.file, feed.refused), methods=METHODS)
     return router
 
 
@@ -88,13 +93,10 @@ class _Feed:
         return self._with_token(request, "info", answer)
 
     def check(self) -> Response:
-        # Monitoring reads the word, not the status: it is 200 whatever is wrong.
         try:
-            text = verdict(self._list(), datetime.now(UTC))
+            return _answer(200, verdict(self._list(), datetime.now(UTC)))
         except MbeventsError as error:
-            log.warning("feed_unavailable", reason=str(error))
-            text = "UNKNOWN the replication packets cannot be looked at: their store does not answer"
-        return _answer(200, text)
+            return _unknown(error)
 
     def file(self, name: str, request: Request) -> Response:
         found = _FILE.fullmatch(name)
@@ -134,10 +136,12 @@ class _Feed:
         try:
             return answer()
         except MbeventsError as error:
-            log.warning("feed_unavailable", reason=str(error))
-            response = _answer(503, "The feed cannot reach its database or its packets now. Try again later.\n")
-            response.headers["Retry-After"] = "10"
-            return response
+            return _unavailable(error)
+
+    def refused(self, error: UnreachableError) -> Response:
+        """For who was not even asked for a token."""
+        self._telemetry.count("mbevents_feed_requests_total", token="", what="", status="503")
+        return _unavailable(error)
 
     def _list(self) -> list[Stored]:
         with self._lock:
@@ -195,6 +199,19 @@ class _Streamed(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._pieces.close()
+
+
+def _unknown(error: MbeventsError) -> Response:
+    """Monitoring reads the word, not the status: it is 200 whatever is wrong."""
+    log.warning("feed_unavailable", reason=str(error))
+    return _answer(200, "UNKNOWN the replication packets cannot be looked at: their store does not answer")
+
+
+def _unavailable(error: MbeventsError) -> Response:
+    log.warning("feed_unavailable", reason=str(error))
+    response = _answer(503, "The feed cannot reach its database or its packets now. Try again later.\n")
+    response.headers["Retry-After"] = "10"
+    return response
 
 
 def _answer(status: int, text: str, kind: str = "text/plain") -> Response:

@@ -1,17 +1,18 @@
 """What the addresses that are read have in common: answers with ETags, and errors as problems."""
 
-from collections.abc import Awaitable, Callable
-from functools import partial, wraps
+from collections.abc import Callable, Coroutine
+from functools import wraps
 from hashlib import blake2b
+from typing import Any
 
 import psycopg
 import structlog
-from anyio import CapacityLimiter, to_thread
 from fastapi import Request, Response
 
 from events.errors import NotFoundError, UnreachableError, UsageError
 from ops.web.conditional import is_known
 from ops.web.problems import RETRY_AFTER, problem
+from ops.web.threads import Answering, Threads
 
 log = structlog.get_logger(__name__)
 
@@ -21,24 +22,16 @@ HEADERS = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
 # Threads of the web that may wait for what they read: the others are for who wants something else.
 MOST_READING = 20
 
-Answering = Callable[..., Response]
-
 
 class Readers:
     """Runs what answers readers, in threads of which there are so many for all of them."""
 
     def __init__(self, most: int = MOST_READING) -> None:
-        self._threads = CapacityLimiter(most)
+        self._threads = Threads(most)
 
-    def answered(self, answering: Answering) -> Callable[..., Awaitable[Response]]:
+    def answered(self, answering: Answering) -> Callable[..., Coroutine[Any, Any, Response]]:
         """For FastAPI, with errors as problems."""
-        told = problems_told(answering)
-
-        @wraps(answering)
-        async def run(*args: object, **kwargs: object) -> Response:
-            return await to_thread.run_sync(partial(told, *args, **kwargs), limiter=self._threads)
-
-        return run
+        return self._threads.answered(problems_told(answering), _unavailable)
 
 
 def problems_told(answering: Answering) -> Answering:
@@ -53,11 +46,15 @@ def problems_told(answering: Answering) -> Answering:
         except NotFoundError as error:
             return problem(404, str(error))
         except (UnreachableError, psycopg.OperationalError) as error:
-            log.warning("reader_unavailable", error=type(error).__name__)
-            detail = "A server does not answer, or not in time. Ask again soon."
-            return problem(503, detail, {"Retry-After": str(RETRY_AFTER)})
+            return _unavailable(error)
 
     return told
+
+
+def _unavailable(error: Exception) -> Response:
+    log.warning("reader_unavailable", error=type(error).__name__)
+    detail = "A server does not answer, or not in time. Ask again soon."
+    return problem(503, detail, {"Retry-After": str(RETRY_AFTER)})
 
 
 def answer(request: Request, body: bytes) -> Response:

@@ -11,11 +11,13 @@ from fastapi import FastAPI, Request, Response
 
 from events.errors import MbeventsError
 from ops.web.replication_page import STYLE, failed, page
+from ops.web.threads import Threads
 from workers.replication.status.core import Status
 
 log = structlog.get_logger(__name__)
 
 PATH = "/replication-status"
+MOST_READING = 8
 # Nothing is fetched, nothing runs, nothing is sent, nobody frames it; only the one style of the page applies.
 _POLICY = (
     f"default-src 'none'; style-src 'sha256-{b64encode(sha256(STYLE.encode()).digest()).decode()}'; "
@@ -29,19 +31,19 @@ class Reader(Protocol):
 
 
 def register(app: FastAPI, reader: Reader) -> None:
-    """Add the address. What waits for servers runs in a thread: FastAPI runs what is not a coroutine there."""
+    """Add the address. What waits for servers runs in threads of its own."""
 
     def replication_status(request: Request) -> Response:
         html = wants_page(request.headers.get("accept", ""))
         try:
             status = reader.read()
         except Exception as error:
-            log.warning("replication_status_unavailable", error=type(error).__name__)
-            told = str(error) if isinstance(error, MbeventsError) else "The database does not answer as it should."
-            return _answer(503, failed(told) if html else orjson.dumps({"problem": told}), html=html)
+            return _failed(error, html=html)
         return _answer(200, page(status) if html else orjson.dumps(status.to_dict()), html=html)
 
-    app.add_api_route(PATH, replication_status, methods=["GET", "HEAD"])
+    threads = Threads(MOST_READING)
+    answered = threads.answered(replication_status, lambda error: _failed(error, html=False))
+    app.add_api_route(PATH, answered, methods=["GET", "HEAD"])
 
 
 def wants_page(accept: str) -> bool:
@@ -53,6 +55,12 @@ def wants_page(accept: str) -> bool:
             found = next((match for text in parameters if (match := _QUALITY.fullmatch(text))), None)
             qualities[kind] = float(found[1]) if found else 1.0
     return qualities["text/html"] > qualities["application/json"]
+
+
+def _failed(error: Exception, *, html: bool) -> Response:
+    log.warning("replication_status_unavailable", error=type(error).__name__)
+    told = str(error) if isinstance(error, MbeventsError) else "The database does not answer as it should."
+    return _answer(503, failed(told) if html else orjson.dumps({"problem": told}), html=html)
 
 
 def _answer(status: int, body: bytes, *, html: bool) -> Response:

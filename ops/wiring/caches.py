@@ -24,6 +24,8 @@ _PREFIXES = {RedisRole.ENTITIES: "entity", RedisRole.SEARCH: "search", RedisRole
 
 # What readers wait for: longer, and a table that somebody has locked would keep all threads of the web waiting.
 _READING_SECONDS = 5
+# For a free connection: where loads are slow, whoever wants something that is cached needs the thread.
+_CONNECTION_SECONDS = 2
 # A load, with the wait for a connection.
 _LONGEST_LOAD = 12
 
@@ -127,7 +129,7 @@ class Caches(Servers):
     def _readers(self) -> "ConnectionPool[Connection]":
         from workers.middleware import make_pool
 
-        pool = make_pool(self.database_url, statement_seconds=_READING_SECONDS)
+        pool = make_pool(self.database_url, statement_seconds=_READING_SECONDS, patience=_CONNECTION_SECONDS)
         self._closing.callback(pool.close)
         return pool
 

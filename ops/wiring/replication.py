@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from workers.replication.sync.service import Syncer
     from workers.replication.tokens import Doorkeeper, Tokens
 
+# All who ask for a packet wait for the tokens, one of them for the database.
+_TOKENS_SECONDS = 3.0
+
 
 class Replication(Sending):
     """What a master, a mirror and the feed between them need."""
@@ -39,9 +42,10 @@ class Replication(Sending):
 
     @cached_property
     def doorkeeper(self) -> "Doorkeeper":
+        from ops.asking import within
         from workers.replication.tokens import Doorkeeper
 
-        return Doorkeeper(self.feed_tokens.hashes)
+        return Doorkeeper(within(_TOKENS_SECONDS, self.feed_tokens.hashes, "PostgreSQL"))
 
     @cached_property
     def exporter(self) -> "Exporter":

@@ -99,7 +99,7 @@ class Doorkeeper:
                 raise UnreachableError("The database did not answer a moment ago.")
             try:
                 self._hashes = self._loaded()
-            except psycopg.Error as error:
+            except (psycopg.Error, UnreachableError) as error:
                 self._failed_at = time.monotonic()
                 raise UnreachableError(f"The tokens cannot be read: {type(error).__name__}.") from error
             self._loaded_at = time.monotonic()

@@ -9,12 +9,14 @@ import threading
 class Proxy:
     """`freeze` makes the connections of now half-open for good: nothing passes, nothing is closed.
 
-    `delay`: seconds that everything is held up, in either direction.
+    `delay`: seconds that everything is held up, in either direction. While `silent`, nothing passes over any
+    connection, of now or later.
     """
 
     def __init__(self, target: str) -> None:
         self._target = target
         self.delay = 0.0
+        self.silent = False
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._frozen: set[socket.socket] = set()
@@ -63,7 +65,7 @@ class Proxy:
     def _forward(self, client: socket.socket, server: socket.socket) -> None:
         while not self._closed.is_set():
             for ready in select.select([client, server], [], [], 0.05)[0]:
-                if ready in self._frozen:
+                if self.silent or ready in self._frozen:
                     self._closed.wait(0.05)
                     continue
                 other = server if ready is client else client
