@@ -2,13 +2,18 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from events.errors import UnreachableError
+from events.queues.types import Depth
 from events.sql import queries
 from ops import checks
+from ops.asking import in_thread
 from ops.settings import RedisRole
 from ops.web.health import reason_of
 from producers.capture import service
@@ -28,6 +33,10 @@ FULL = 0.95
 KEEPS = (RedisRole.BROKER, RedisRole.SESSIONS, RedisRole.LIMITS)
 
 
+# All servers of Redis and RabbitMQ together get this long.
+LONGEST_SECONDS = 5.0
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that was looked at. `ok` is None for what could not be looked at because of another fault."""
@@ -38,9 +47,20 @@ class Finding:
     fix: str | None = None
 
 
+_QUEUES_UNKNOWN = [Finding(name, None, "the broker does not answer") for name in ("queues", "workers")]
+
+
 def examine(runtime: "Runtime") -> list[Finding]:
-    """Everything, in the order in which faults should be mended."""
-    return [*_database(runtime), *_redis(runtime), *_queues(runtime)]
+    """Everything, in the order in which faults should be mended. Servers that hang cost a few seconds, all together."""
+    began = time.monotonic()
+    roles = {role: in_thread(partial(_redis, runtime, role)) for role in RedisRole}
+    queues = in_thread(partial(_queues, runtime))
+    database = list(_database(runtime))
+    asked: list[Future[Any]] = [*roles.values(), queues]
+    wait(asked, max(0.0, began + LONGEST_SECONDS - time.monotonic()))
+    silent = UnreachableError(f"nothing came within {LONGEST_SECONDS:g} s")
+    redis = [each.result() if each.done() else _away(role, silent) for role, each in roles.items()]
+    return [*database, *redis, *(queues.result() if queues.done() else _QUEUES_UNKNOWN)]
 
 
 def _database(runtime: "Runtime") -> Iterator[Finding]:
@@ -138,30 +158,38 @@ def _bridge(connection: "psycopg.Connection[Any]") -> Finding:
     return Finding("bridge", True, f"leads{where} (backend {pid}, {name}) since {since:%Y-%m-%d %H:%M:%S %Z}")
 
 
-def _redis(runtime: "Runtime") -> Iterator[Finding]:
-    for role in RedisRole:
-        name = f"redis {role.name.lower()}"
-        url = runtime.redis_url(role)
-        if url.startswith("amqp"):
-            yield _tried(
-                name, checks.redis_check(runtime, role), "RabbitMQ answers", "Start RabbitMQ, or set BROKER_URL right."
-            )
-            continue
-        client = checks.probe_client(url)
-        try:
-            memory = client.info("memory")
-            release = client.info("server").get("redis_version", "?")
-            policy, limit = str(memory.get("maxmemory_policy", "unknown")), int(memory.get("maxmemory", 0))
-            yield _policy(name, role, policy, limit, release, used=int(memory.get("used_memory", 0)))
-        except Exception as error:
-            yield Finding(
-                name,
-                False,
-                f"does not answer: {reason_of(error)}",
-                "Start Redis, or set REDIS_SERVER or the role's own URL right (`mbevents config` shows them).",
-            )
-        finally:
-            client.close()
+def _redis(runtime: "Runtime", role: RedisRole) -> Finding:
+    url = runtime.redis_url(role)
+    if url.startswith("amqp"):
+        return _tried(
+            _name(role),
+            checks.redis_check(runtime, role),
+            "RabbitMQ answers",
+            "Start RabbitMQ, or set BROKER_URL right.",
+        )
+    client = checks.probe_client(url)
+    try:
+        memory = client.info("memory")
+        release = client.info("server").get("redis_version", "?")
+    except Exception as error:
+        return _away(role, error)
+    finally:
+        client.close()
+    policy, limit = str(memory.get("maxmemory_policy", "unknown")), int(memory.get("maxmemory", 0))
+    return _policy(_name(role), role, policy, limit, release, used=int(memory.get("used_memory", 0)))
+
+
+def _away(role: RedisRole, error: Exception) -> Finding:
+    return Finding(
+        _name(role),
+        False,
+        f"does not answer: {reason_of(error)}",
+        "Start Redis, or set REDIS_SERVER or the role's own URL right (`mbevents config` shows them).",
+    )
+
+
+def _name(role: RedisRole) -> str:
+    return f"redis {role.name.lower()}"
 
 
 def _policy(name: str, role: RedisRole, policy: str, limit: int, release: str, *, used: int) -> Finding:
@@ -185,15 +213,15 @@ def _policy(name: str, role: RedisRole, policy: str, limit: int, release: str, *
     return Finding(name, True, f"Redis {release}, {policy}{bound}")
 
 
-def _queues(runtime: "Runtime") -> Iterator[Finding]:
+def _queues(runtime: "Runtime") -> list[Finding]:
     try:
-        depths = checks.depths(runtime)
-        workers = _workers(runtime)
+        return list(_working(checks.depths(runtime), _workers(runtime)))
     except Exception:
         # Its fault is told already, as that of the broker.
-        yield Finding("queues", None, "the broker does not answer")
-        yield Finding("workers", None, "the broker does not answer")
-        return
+        return _QUEUES_UNKNOWN
+
+
+def _working(depths: dict[str, Depth], workers: int | None) -> Iterator[Finding]:
     old = {queue: depth for queue, depth in depths.items() if depth.oldest_seconds > QUEUE_AGE_SECONDS}
     if old:
         detail = ", ".join(f"{queue}: {d.waiting:,} wait, up to {d.oldest_seconds:.0f} s" for queue, d in old.items())

@@ -1,6 +1,9 @@
+import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 import pytest
@@ -13,8 +16,13 @@ from ops.doctor import Finding
 from ops.metrics import Asked
 from ops.settings import RedisRole, Settings
 from ops.wiring import Runtime, open_runtime
+from tests.chaos.bridge.proxy import Proxy
+from tests.chaos.redis.conftest import start_redis
 from tests.integration.ops.conftest import rename
+from tests.redis_process import RedisProcess
 from tests.waiting import wait_for
+
+__all__ = ["start_redis"]
 
 AWAY = {"database_url": "postgresql://postgres@/mb?host=/nonexistent", "redis_server": "unix:///nonexistent/redis.sock"}
 
@@ -168,6 +176,33 @@ def test_servers_that_are_away_are_faults_and_what_follows_is_unknown() -> None:
     assert findings["capture"].ok is None
     assert findings["redis broker"].ok is False
     assert findings["queues"].ok is None
+
+
+def test_servers_that_hang_cost_a_few_seconds_together_and_are_told_in_the_same_order(
+    settings: Settings, start_redis: Callable[..., RedisProcess]
+) -> None:
+    assert settings.database_url is not None
+    url = urlsplit(settings.database_url.get_secret_value())
+    proxy, server = Proxy(f"{parse_qs(url.query)['host'][0]}/.s.PGSQL.5432"), start_redis()
+    proxy.silent = True
+    server.send(signal.SIGSTOP)
+    hanging = {
+        "database_url": f"postgresql://postgres@127.0.0.1:{proxy.port}{url.path}",
+        "redis_server": f"unix://{server.socket}",
+    }
+    try:
+        with open_runtime(Settings.model_validate(hanging)) as runtime:
+            began = time.monotonic()
+            findings = doctor.examine(runtime)
+            assert time.monotonic() - began < 6
+    finally:
+        server.send(signal.SIGCONT)
+        proxy.close()
+    database = ["database", "capture", "log", "bridge", "dead letters", "clock"]
+    roles = [f"redis {role.name.lower()}" for role in RedisRole]
+    assert [each.check for each in findings] == [*database, *roles, "queues", "workers"]
+    assert {each.check for each in findings if each.ok is False} == {"database", *roles}
+    assert not any(each.ok for each in findings)
 
 
 def test_a_database_that_is_none_of_musicbrainz_is_told(runtime: Runtime, settings: Settings) -> None:
