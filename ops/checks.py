@@ -1,7 +1,9 @@
 """Whether the servers that a process depends on answer: what /readyz asks, and the web page's gauges."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from concurrent.futures import Future, wait
+from contextlib import closing, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -9,6 +11,7 @@ import redis
 
 from events.errors import UnreachableError
 from events.queues.types import Depth
+from ops.asking import in_thread
 from ops.settings import RedisRole
 
 if TYPE_CHECKING:
@@ -16,6 +19,11 @@ if TYPE_CHECKING:
     from ops.wiring.servers import Servers
 
 SECONDS = 2
+# All servers together, when the system is measured: who scrapes gives up after 10 s.
+LONGEST_SECONDS = 4.0
+_DATABASE_AWAY = (psycopg.Error, OSError)
+# Of these nothing is measured.
+_ONLY_ASKED = [role for role in RedisRole if role is not RedisRole.BROKER]
 Sample = tuple[str, dict[str, str], float]
 
 
@@ -79,22 +87,36 @@ def probe_client(url: str) -> "redis.Redis":
 
 def system_samples(runtime: "Runtime") -> Iterable[Sample]:
     """The gauges of `ops.metrics.SYSTEM`, as the servers tell them now; what is away is told as such."""
-    try:
-        yield from _of_database(runtime)
-    except (psycopg.Error, OSError):
-        yield ("mbevents_server_up", {"server": "database"}, 0)
-    else:
-        yield ("mbevents_server_up", {"server": "database"}, 1)
-    # Nothing of it is worse than none of it, and that the database is away is told already.
-    with suppress(psycopg.Error, OSError):
-        yield from _of_replication(runtime)
-    try:
-        yield from _of_broker(runtime)
-    except Exception:
+    servers: dict[str, Callable[[], list[Sample]]] = {
+        "database": partial(_of_database, runtime),
+        "broker": partial(_of_broker, runtime),
+        **{name: partial(_of_role, check) for name, check in redis_checks(runtime, _ONLY_ASKED).items()},
+    }
+    asked = {name: in_thread(samples) for name, samples in servers.items()}
+    replication = in_thread(partial(_of_replication, runtime))
+    wait([*asked.values(), replication], LONGEST_SECONDS)
+    for name, answer in asked.items():
         # Two kinds of broker, each with errors of its own.
-        yield ("mbevents_server_up", {"server": "broker"}, 0)
-    else:
-        yield ("mbevents_server_up", {"server": "broker"}, 1)
+        samples = _told(answer, *(_DATABASE_AWAY if name == "database" else (Exception,)))
+        yield ("mbevents_server_up", {"server": name}, samples is not None)
+        yield from samples or ()
+    # Nothing of it is worse than none of it, and that the database is away is told already.
+    yield from _told(replication, *_DATABASE_AWAY) or ()
+
+
+def _told(answer: "Future[list[Sample]]", *away: type[Exception]) -> list[Sample] | None:
+    """None: it is away, or does not answer in time. A mistake of ours is raised."""
+    if not answer.done():
+        return None
+    try:
+        return answer.result()
+    except away:
+        return None
+
+
+def _of_role(check: Callable[[], object]) -> list[Sample]:
+    check()
+    return []
 
 
 def _of_database(runtime: "Runtime") -> list[Sample]:

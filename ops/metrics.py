@@ -175,7 +175,9 @@ SYSTEM: tuple[Declaration, ...] = (
     _counter("mbevents_replication_applied_changes_total", "Row changes that a mirror's sync applied."),
     _gauge("mbevents_replication_pending_changes", "Row changes of a master in no packet yet; a million at most."),
     _gauge("mbevents_replication_pending_age_seconds", "Age of the oldest of them."),
-    _gauge("mbevents_server_up", "1 if a server answered when this was collected.", "server"),
+    _gauge(
+        "mbevents_server_up", "1 if a server (database, or a role of Redis) answered when this was collected.", "server"
+    ),
 )
 
 

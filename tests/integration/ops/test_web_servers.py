@@ -56,7 +56,8 @@ def test_the_web_stays_up_and_is_ready_again_by_itself(port: int, server: RedisP
     wait_for(lambda: ready(port) == (503, "not ready", {role.name.lower() for role in RedisRole}))
     status, page, _ = get(port, "/metrics")
     assert status == 200
-    assert b'mbevents_server_up{server="broker"} 0.0' in page
+    for role in RedisRole:
+        assert f'mbevents_server_up{{server="{role.name.lower()}"}} 0.0'.encode() in page
     assert b'mbevents_server_up{server="database"} 1.0' in page
     server.start()
     wait_for(lambda: ready(port) == (200, "ready", set()))
