@@ -44,7 +44,8 @@ Each event comes once, in order, about a millisecond after it was published, or 
 Redis is away. What Redis says is only when to look: every event is read from the log. `types` chooses, `stop` (a
 `threading.Event`) ends it. It raises `PositionLostError` when events are gone from the log that were still to come (too
 old: EVENT_RETENTION_DAYS), and `PositionAheadError` when the log ends before the position (another database, or a
-restored one). `mbevents events tail --after POSITION --json` is the same on the command line; go on with the highest
+restored one). With `telemetry=runtime.telemetry, name="…"` there are [metrics](metrics.md) of how far behind it is, and
+of what it hears. `mbevents events tail --after POSITION --json` is the same on the command line; go on with the highest
 sequence that it printed.
 
 | Event | Subject | When | Work that it causes |

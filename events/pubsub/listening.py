@@ -12,6 +12,7 @@ from typing import Any
 import redis
 
 from events.channels import canary_channel, event_channel
+from events.telemetry import NoTelemetry, Telemetry
 
 # How long it takes at most to notice that it is to stop.
 _SLICE = 0.25
@@ -48,6 +49,7 @@ class Listener:
         kept: Collection[str],
         timing: Timing,
         stopped: Callable[[], bool],
+        telemetry: Telemetry | None = None,
     ) -> None:
         self.woken = threading.Event()
         self.news: deque[str] = deque(maxlen=100)
@@ -59,6 +61,9 @@ class Listener:
         self._canary = canary_channel(namespace, token_hex(8))
         self._timing = timing
         self._stopped = stopped
+        self._telemetry = telemetry or NoTelemetry()
+        # Messages so far.
+        self.heard = 0
         self._closed = threading.Event()
         self._away = False
         self._pause = _FIRST_PAUSE
@@ -108,6 +113,7 @@ class Listener:
             message = path.get_message(timeout=_SLICE)
             if message is None:
                 if waiting is not None and time.monotonic() - waiting > self._timing.deaf:
+                    self._telemetry.count("mbevents_follower_canaries_lost_total")
                     raise redis.ConnectionError(f"nothing is heard of what is published, for {self._timing.deaf:g} s")
             elif message["channel"] != canary:
                 if message["type"] in ("message", "pmessage"):
@@ -134,9 +140,11 @@ class Listener:
     def _heard(self, channel: bytes, body: bytes) -> None:
         if channel in self._kept and len(body) <= _MOST_BYTES:
             self._bodies.append(body)
+        self.heard += 1
         self.woken.set()
 
     def _went_away(self, error: Exception) -> None:
+        self._telemetry.gauge("mbevents_follower_listening", 0)
         if not self._away:
             self._away = True
             self.news.append(
@@ -147,7 +155,9 @@ class Listener:
 
     def _came_back(self) -> None:
         self._pause = _FIRST_PAUSE
+        self._telemetry.gauge("mbevents_follower_listening", 1)
         if self._away:
             self._away = False
+            self._telemetry.count("mbevents_follower_reconnects_total")
             self.news.append("Redis is back.")
             self.woken.set()

@@ -14,6 +14,7 @@ from events.errors import UsageError
 from events.log import service as event_log
 from events.pubsub.core import PositionAheadError, reached
 from events.pubsub.listening import Listener, Timing
+from events.telemetry import Labelled, NoTelemetry, Telemetry
 from schemas.envelope import Event
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def follow(
     stop: threading.Event | None = None,
     told: Tell = lambda _: None,
     timing: Timing | None = None,
+    telemetry: Telemetry | None = None,
+    name: str = "follower",
 ) -> Iterator[Event]:
     """Every event of the log behind `after` (None: behind its end of now), each once, in order, until `stop` is set.
 
@@ -46,7 +49,7 @@ def follow(
     `connect` lends an autocommitting connection for a moment, `client` is of the channels' Redis and does not decode.
     `types` are names as in channels (None: all). `unlogged`: also those that are on channels only, as they are heard:
     they may be forged and get lost, and come after the event that their `sequence` names. `told` hears, in the
-    caller's thread, when a server goes away and when it is back; meanwhile it is waited for.
+    caller's thread, when a server goes away and when it is back; meanwhile it is waited for. `name` labels the metrics.
 
     It blocks. From asyncio, let a thread have it: `await asyncio.to_thread(next, follower, None)`, and `stop`.
 
@@ -60,19 +63,30 @@ def follow(
         head = event_log.head(connection).position
     if after is not None and after > head:
         raise PositionAheadError(after, head)
-    follower = _Follower(connect, names, head if after is None else after, stop or threading.Event(), told)
+    measured = Labelled(telemetry or NoTelemetry(), follower=name)
+    position = head if after is None else after
+    follower = _Follower(connect, names, position, stop=stop or threading.Event(), told=told, telemetry=measured)
     return follower.run(client, namespace, unlogged, timing or Timing())
 
 
 class _Follower:
     def __init__(
-        self, connect: Connect, names: Sequence[str] | None, position: int, stop: threading.Event, told: Tell
+        self,
+        connect: Connect,
+        names: Sequence[str] | None,
+        position: int,
+        *,
+        stop: threading.Event,
+        told: Tell,
+        telemetry: Telemetry,
     ) -> None:
         self._connect = connect
         self._names = names
         self._position = position
         self._stop = stop
         self._told = told
+        self._telemetry = telemetry
+        self._note_position()
 
     def run(self, client: "redis.Redis", namespace: str, unlogged: bool, timing: Timing) -> Iterator[Event]:
         listener = Listener(
@@ -82,14 +96,17 @@ class _Follower:
             kept=self._unlogged() if unlogged else (),
             timing=timing,
             stopped=self._stop.is_set,
+            telemetry=self._telemetry,
         )
         listener.start()
+        heard = 0
         try:
             while not self._stop.is_set():
                 listener.woken.clear()
+                way, heard = "told" if listener.heard > heard else "caught_up", listener.heard
                 # Before the log is read: then what they are about is in it.
                 bodies = listener.take()
-                yield from self._logged()
+                yield from self._logged(way)
                 yield from filter(None, map(self._checked, bodies))
                 while listener.news:
                     self._told(listener.news.popleft())
@@ -101,7 +118,7 @@ class _Follower:
         chosen = EVENT_TYPES if self._names is None else self._names
         return [name for name in chosen if not EVENT_TYPES[name].logged]
 
-    def _logged(self) -> Iterator[Event]:
+    def _logged(self, way: str) -> Iterator[Event]:
         """What the log has behind our position; a message is never believed."""
         while found := self._read():
             head, kept = found
@@ -111,9 +128,16 @@ class _Follower:
                     return
                 self._position = position
                 if event is not None:
+                    # One by one: what whoever takes them does may take long.
+                    self._note_position()
+                    self._telemetry.count("mbevents_follower_events_total", way=way)
                     yield event
+            self._note_position()
             if until == head:
                 return
+
+    def _note_position(self) -> None:
+        self._telemetry.gauge("mbevents_follower_position", self._position)
 
     def _read(self) -> event_log.Window | None:
         """None when it is to stop."""
