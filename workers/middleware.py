@@ -3,7 +3,7 @@
 # ruff: noqa: ARG002 (the hooks' signatures are Dramatiq's)
 
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -30,19 +30,14 @@ from events.queues.core import (
 )
 from events.queues.letters import NewDeadLetter, letter_of
 from events.telemetry import Telemetry
-from workers.limits.core import MOST_REFUSALS, Decision, Scope, postponed_ms
+from workers.limits.core import MOST_REFUSALS, postponed_ms
+from workers.limits.service import Decider
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
 Connect = Callable[[], AbstractContextManager["psycopg.Connection[Any]"]]
-
-
-class Decider(Protocol):
-    """Decides about rates, and never raises for a server's sake."""
-
-    def decide(self, scopes: Sequence[Scope]) -> Decision: ...
 
 
 class LedgerAwayError(UnreachableError):

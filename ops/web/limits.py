@@ -7,7 +7,6 @@ says in X-Forwarded-For only its own word counts, which is the last: what is bef
 from collections.abc import Sequence
 from http import HTTPStatus
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
-from typing import Protocol
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
@@ -17,17 +16,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ops.web.problems import problem
 from workers.limits.core import Decision, headers_of
 from workers.limits.core import Scope as Limit
+from workers.limits.service import Decider
 
 # Who looks after this process must not be turned away because others ask for much.
 EXEMPT = frozenset({"/healthz", "/readyz", "/metrics"})
 # Proxies one behind the other on this machine.
 _MOST_PROXIES = 5
-
-
-class Decider(Protocol):
-    """Never raises for a server's sake."""
-
-    def decide(self, scopes: Sequence[Limit]) -> Decision: ...
 
 
 class RateLimited:

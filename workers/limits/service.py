@@ -24,6 +24,12 @@ class Windows(Protocol):
         """Allowed and counted in all scopes, or refused and counted in none. Raises LimitsUnavailableError."""
 
 
+class Decider(Protocol):
+    """What limits go by. Never raises for a server's sake."""
+
+    def decide(self, scopes: Sequence[Scope]) -> Decision: ...
+
+
 class Limiter:
     """`without_redis` is for scopes that do not say it themselves. Never raises for a server's sake."""
 
