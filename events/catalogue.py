@@ -24,11 +24,15 @@ from schemas.table import TableTruncated
 
 @dataclass(frozen=True, slots=True)
 class ActorSpec:
-    """An actor and its queue. Ledgered work has a row in `mbevents.task` until it is done, whatever a broker loses."""
+    """An actor and its queue. Ledgered work has a row in `mbevents.task` until it is done, whatever a broker loses.
+
+    What may take minutes is `slow`: it has a queue of its own, as other work must not wait for it.
+    """
 
     name: str
     queue: str
     ledgered: bool
+    slow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +52,8 @@ class EventType:
 
 
 # Sent by the scheduler, a person or a reader: no event asks for it. What is lost comes again with the next interval.
-EXPORT_PACKET = ActorSpec("replication.export", queue="replication", ledgered=False)
-REFRESH_STATISTICS = ActorSpec("caches.refresh_statistics", queue="caches", ledgered=False)
+EXPORT_PACKET = ActorSpec("replication.export", queue="replication", ledgered=False, slow=True)
+REFRESH_STATISTICS = ActorSpec("caches.refresh_statistics", queue="statistics", ledgered=False, slow=True)
 SCHEDULED = (EXPORT_PACKET, REFRESH_STATISTICS)
 
 INVALIDATE_CACHES = ActorSpec("caches.invalidate", queue="caches", ledgered=True)
@@ -89,6 +93,9 @@ EVENT_TYPES: Mapping[str, EventType] = MappingProxyType(
 ACTORS: Mapping[str, ActorSpec] = MappingProxyType(
     {actor.name: actor for actor in (*(actor for event in EVENT_TYPES.values() for actor in event.actors), *SCHEDULED)}
 )
+
+# A worker process has one message of each in its hands at most, and a thread more for it.
+SLOW_QUEUES = frozenset(actor.queue for actor in ACTORS.values() if actor.slow)
 
 
 def event_type(name: str) -> EventType:

@@ -83,7 +83,9 @@ class Settings(BaseSettings):
         ge=0,
         description="Most dependants of one task's events whose cache entries are invalidated one by one.",
     )
-    worker_threads: int = Field(default=8, ge=1, le=256, description="Threads of one worker process.")
+    worker_threads: int = Field(
+        default=8, ge=1, le=256, description="Threads of one worker process, beside one for each queue of slow work."
+    )
     job_max_retries: int = Field(default=5, ge=0, description="Tries after the first before a job is a dead letter.")
     metrics_listen: str | None = Field(
         default=None,

@@ -19,6 +19,8 @@ from dramatiq.message import Message
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from events.catalogue import SLOW_QUEUES
+
 from .consumer import Hand, RedisConsumer
 from .core import redis_id
 from .encoder import MessageEncoder, encode_message
@@ -75,6 +77,7 @@ class RedisQueues(RedisBroker):  # type: ignore[misc]
 
     # `idle` is one look at one moment.
     looks_until_idle = 1
+    slow_queues: Collection[str] = SLOW_QUEUES
 
     def __init__(
         self,
@@ -174,7 +177,7 @@ class RedisQueues(RedisBroker):  # type: ignore[misc]
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> RedisConsumer:
         self._pulse.start()
-        return RedisConsumer(self, queue_name, prefetch, timeout)
+        return RedisConsumer(self, queue_name, 1 if queue_name in self.slow_queues else prefetch, timeout)
 
     def in_hand(self, queue_name: str) -> Hand:
         """Ids of what this process got from a queue and has not finished."""

@@ -15,6 +15,7 @@ class Broker(Protocol):
 
     stopping: bool
     looks_until_idle: int
+    slow_queues: Collection[str]
 
     def enqueue(self, message: Any, *, delay: int | None = None) -> Any: ...
     def enqueue_many(self, messages: Iterable[Any], *, delay: int | None = None) -> int: ...

@@ -13,6 +13,8 @@ from dramatiq.common import current_millis, dq_name, q_name, xq_name
 from dramatiq.errors import ConnectionClosed, DecodeError
 from dramatiq.message import Message
 
+from events.catalogue import SLOW_QUEUES
+
 from .consumer import QueuedMessage
 from .core import bounded, describe, unfit
 from .encoder import MessageEncoder, encode_message
@@ -63,6 +65,7 @@ class RabbitQueues(RabbitmqBroker):  # type: ignore[misc]
 
     # Messages may be on the wire, where nobody sees them.
     looks_until_idle = 10
+    slow_queues: Collection[str] = SLOW_QUEUES
 
     def __init__(
         self, url: str, *, middleware: Sequence[dramatiq.Middleware] | None = None, max_deliveries: int = 20
@@ -75,6 +78,9 @@ class RabbitQueues(RabbitmqBroker):  # type: ignore[misc]
     @property
     def consumer_class(self) -> type[RabbitConsumer]:
         return RabbitConsumer
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Any:
+        return super().consume(queue_name, 1 if queue_name in self.slow_queues else prefetch, timeout)
 
     def stop_fetching(self) -> None:
         """What is in hand may be finished. Nothing is to be told to RabbitMQ: what is not acked it delivers again."""

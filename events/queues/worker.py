@@ -37,6 +37,7 @@ def run_worker(
 ) -> None:
     """Work on `queues` (None: all that have actors) until `stop` is set or, with `drain`, until they are empty.
 
+    `threads` work on everything but slow queues; each of these has one of its own.
     `refill` is asked at the end of a drain for work whose messages were lost; how many it enqueued (`run_once` of a
     `Requeuer` without grace).
     `duties` run beside it, each in a thread, until the event that they are given is set (`Reaper.run`, `Requeuer.run`).
@@ -50,7 +51,9 @@ def run_worker(
     logging.getLogger("dramatiq.worker.WorkerThread").setLevel(logging.CRITICAL)
     names = set(queues) if queues is not None else broker.get_declared_queues()
     broker.stopping = False
-    worker = Worker(broker, queues=names, worker_threads=threads, worker_timeout=WORKER_TIMEOUT_MS)
+    # Of each slow queue one message at most is in hand, so `threads` of them are always left for the rest.
+    most = threads + len(names & set(broker.slow_queues))
+    worker = Worker(broker, queues=names, worker_threads=most, worker_timeout=WORKER_TIMEOUT_MS)
     worker.queue_prefetch = prefetch
     worker.start()
     done = threading.Event()

@@ -109,7 +109,7 @@ class Working(Accounts, Caches, Limits, Outside, Replication):
         asked = f"{self.prefix(role)}:asked"
         return Statistics(
             self.leased(role),
-            PostgresCounts(self.connection).snapshot,
+            PostgresCounts(self.connection),
             RedisRequests(self.client(role), asked, lambda: self._send(REFRESH_STATISTICS)),
             ttl=self.settings.statistics_cache_seconds,
             # Two intervals of the scheduler come before the end, so that one may be missed.

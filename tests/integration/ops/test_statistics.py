@@ -1,6 +1,7 @@
 """Statistics from the real tables to who reads them."""
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,8 +17,13 @@ from ops.web import statistics
 from ops.wiring import Runtime, open_runtime
 from schemas.values import ENTITY_TYPES
 from tests.browsing import Browser
+from tests.waiting import wait_for
+from workers.caches import tags
 from workers.caches.statistics.adapters import PostgresCounts
 from workers.caches.statistics.core import SURVEYS
+from workers.caches.statistics.service import CountFailedError
+
+TRENTEMOLLER = "95e9aba6-f85c-48a0-9ec9-395d4f0e3875"
 
 
 @pytest.fixture
@@ -82,34 +88,112 @@ def test_an_entity_that_comes_expires_its_number_and_no_other(client: Browser, r
     assert again["count.artist"] == before["count.artist"]
 
 
-def test_edits_and_votes_are_counted_by_what_became_of_them(runtime: Runtime) -> None:
+@pytest.fixture
+def counts(runtime: Runtime) -> PostgresCounts:
+    return PostgresCounts(runtime.connection)
+
+
+def test_edits_and_votes_are_counted_as_musicbrainz_does(runtime: Runtime, counts: PostgresCounts) -> None:
     with runtime.connection() as connection:
         connection.execute("SET session_replication_role = replica")
         connection.execute(
             "INSERT INTO musicbrainz.edit (id, editor, type, status, expire_time) "
-            "SELECT 100 + status, 1, 1, status, now() FROM generate_series(1, 9) AS status"
+            "SELECT 100 + status, 5, 1, status, now() FROM generate_series(1, 9) AS status"
         )
         connection.execute(
             "INSERT INTO musicbrainz.vote (editor, edit, vote, superseded) VALUES "
-            "(1, 101, 1, false), (2, 101, 1, false), (3, 101, 0, true), (3, 101, -1, false), (4, 101, 2, false)"
+            "(5, 101, 1, false), (6, 101, 1, false), (7, 101, 0, true), (7, 101, -1, false), (8, 101, 2, false)"
         )
-    with PostgresCounts(runtime.connection).snapshot() as snapshot:
-        edits, votes = snapshot.count("edits", seconds=9), snapshot.count("votes", seconds=9)
-        activity = snapshot.count("activity", seconds=9)
-    assert edits["count.edit"] == sum(number or 0 for name, number in edits.items() if name != "count.edit") == 9
-    assert (edits["count.edit.open"], edits["count.edit.deleted"]) == (1, 2)
-    assert (votes["count.vote"], votes["count.vote.yes"], votes["count.vote.no"]) == (4, 2, 0)
-    assert (activity["count.editor.votelastweek"], activity["count.editor.activelastweek"]) == (4, 4)
-    assert (activity["count.edit.perday"], activity["count.vote.perweek"]) == (9, 4)
+    edits, votes = counts.count("edits", seconds=9), counts.count("votes", seconds=9)
+    # All but one, of a status (8) that MusicBrainz has no number for.
+    assert edits["count.edit"] == sum(number or 0 for name, number in edits.items() if name != "count.edit") + 1 == 9
+    assert (edits["count.edit.open"], edits["count.edit.applied"], edits["count.edit.deleted"]) == (1, 1, 1)
+    # Also votes that were changed; of a day or week without abstentions.
+    assert (votes["count.vote"], votes["count.vote.yes"], votes["count.vote.no"]) == (5, 2, 1)
+    assert (votes["count.vote.perday"], votes["count.vote.perweek"]) == (4, 4)
 
 
-def test_every_survey_counts_what_it_says_in_one_snapshot(runtime: Runtime) -> None:
-    with PostgresCounts(runtime.connection).snapshot() as snapshot, runtime.connection() as other:
-        before = snapshot.count("work", seconds=9)
-        other.execute("INSERT INTO musicbrainz.work (gid, name) VALUES (gen_random_uuid(), 'One')")
-        for survey in SURVEYS:
-            assert tuple(snapshot.count(survey.name, seconds=9)) == survey.statistics
-        assert snapshot.count("work", seconds=9) == before
+def test_who_was_active_are_those_who_made_or_voted_on_edits_of_the_last_week(
+    runtime: Runtime, counts: PostgresCounts
+) -> None:
+    with runtime.connection() as connection:
+        connection.execute("SET session_replication_role = replica")
+        # FreeDB is 2, ModBot 4.
+        connection.execute(
+            "INSERT INTO musicbrainz.edit (id, editor, type, status, open_time, expire_time) "
+            "SELECT id, editor, 1, 2, now() - days * interval '1 day', now() FROM (VALUES "
+            "(101, 5, 30), (102, 6, 8), (103, 5, 6), (104, 7, 3), (105, 2, 2), (106, 4, 2), (107, 5, 0)"
+            ") AS made (id, editor, days)"
+        )
+        connection.execute(
+            "INSERT INTO musicbrainz.vote (editor, edit, vote) "
+            "VALUES (8, 102, 1), (9, 103, -1), (2, 104, 1), (7, 107, 1)"
+        )
+    found = counts.count("activity", seconds=9)
+    assert found == {
+        "count.editor.editlastweek": 3,  # 4, 5, 7
+        "count.editor.votelastweek": 2,  # 7, 9
+        "count.editor.activelastweek": 4,
+        "count.edit.perday": 1,
+        "count.edit.perweek": 3,
+    }
+
+
+def test_every_survey_counts_what_it_says(counts: PostgresCounts) -> None:
+    for survey in SURVEYS:
+        assert set(counts.count(survey.name, seconds=9)) == set(survey.statistics)
+
+
+def test_a_count_that_takes_too_long_is_given_up(runtime: Runtime, counts: PostgresCounts) -> None:
+    with runtime.connection() as connection, connection.transaction():
+        connection.execute("LOCK TABLE musicbrainz.edit")
+        with pytest.raises(CountFailedError, match="QueryCanceled"):
+            counts.count("edits", seconds=0.05)
+
+
+# Seconds that an invalidation may take beside a count: none of them are for the count.
+BOUND = 2.0
+
+
+def test_with_one_thread_a_count_that_does_not_end_holds_up_no_invalidation(client: Browser, runtime: Runtime) -> None:
+    stop, cached = threading.Event(), runtime.entity_cache
+    worker = threading.Thread(
+        target=run_worker,
+        args=(runtime.worker_broker, {"caches", "statistics"}),
+        kwargs={"threads": 1, "stop": stop},
+    )
+    with runtime.connection() as locker, runtime.connection() as connection:
+
+        def until_forgotten(comment: str) -> float:
+            assert cached.get_or_load("artist", TRENTEMOLLER, runtime.load_entity)
+            connection.execute("UPDATE musicbrainz.artist SET comment = %s WHERE gid = %s", (comment, TRENTEMOLLER))
+            began = time.monotonic()
+            runtime.bridge.drain()
+            wait_for(lambda: cached.get("artist", TRENTEMOLLER) is None)
+            return time.monotonic() - began
+
+        worker.start()
+        try:
+            with locker.transaction():
+                locker.execute("LOCK TABLE musicbrainz.edit")
+                runtime.statistics.ask()
+                wait_for(lambda: waits_for_a_lock(connection))
+                assert max(until_forgotten(comment) for comment in "abcde") < BOUND
+                assert waits_for_a_lock(connection)
+                # What was counted before that is told already.
+                assert shown(client)["count.artist"]["value"] > 0
+            # And it goes on when it may.
+            wait_for(lambda: not shown(client)["replication.sequence"]["expired"])
+        finally:
+            stop.set()
+            worker.join(20)
+
+
+def waits_for_a_lock(connection: "psycopg.Connection[Any]") -> bool:
+    row = connection.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    ).fetchone()
+    return row is not None and row[0] == 1
 
 
 def test_a_survey_that_cannot_be_made_hinders_no_other_and_is_not_tried_all_the_time(
@@ -135,21 +219,36 @@ def test_what_somebody_else_counts_is_left_to_them(runtime: Runtime) -> None:
 def test_a_count_that_an_event_overtakes_is_told_as_expired(
     client: Browser, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from workers.caches import tags
-    from workers.caches.statistics.adapters import PostgresSnapshot
+    count = PostgresCounts.count
 
-    count = PostgresSnapshot.count
-
-    def overtaken(self: PostgresSnapshot, survey: str, *, seconds: float) -> Any:
+    def overtaken(self: PostgresCounts, survey: str, *, seconds: float) -> Any:
         runtime.leased(RedisRole.STATISTICS).forget(tags=[tags.counted("artist")])
         return count(self, survey, seconds=seconds)
 
-    monkeypatch.setattr(PostgresSnapshot, "count", overtaken)
+    monkeypatch.setattr(PostgresCounts, "count", overtaken)
     runtime.statistics.refresh()
     found = shown(client)
     assert found["count.artist"]["expired"]
     assert found["count.artist"]["value"] > 0
     assert not found["count.label"]["expired"]
+
+
+def test_readers_send_for_nobody_while_somebody_counts(
+    client: Browser, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count, seen = PostgresCounts.count, list[int]()
+
+    def watched(self: PostgresCounts, survey: str, *, seconds: float) -> Any:
+        shown(client)
+        seen.append(waiting(runtime))
+        return count(self, survey, seconds=seconds)
+
+    monkeypatch.setattr(PostgresCounts, "count", watched)
+    runtime.statistics.refresh()
+    assert seen == [0] * len(SURVEYS)
+    runtime.statistics.forget()
+    # As soon as a count may be made again: it may take 2 % of the time.
+    wait_for(lambda: shown(client) and waiting(runtime) == 1)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from events.catalogue import ACTORS, EVENT_TYPES, actors_for, event_type
+from events.catalogue import ACTORS, EVENT_TYPES, SLOW_QUEUES, actors_for, event_type
 from events.channels import editor_channel, event_channel
 from events.errors import UsageError
 from schemas.envelope import short_name
@@ -29,6 +29,11 @@ def test_actors_have_the_queues_that_others_rely_on_and_one_description_each() -
         for actor in event.actors:
             assert actor.queue in QUEUES
             assert ACTORS[actor.name] == actor
+
+
+def test_no_work_waits_for_slow_work() -> None:
+    assert {actor.queue for actor in ACTORS.values() if not actor.slow}.isdisjoint(SLOW_QUEUES)
+    assert {"replication", "statistics"} == SLOW_QUEUES
 
 
 def test_what_changes_an_entity_invalidates_caches_by_ledger() -> None:

@@ -12,11 +12,11 @@ from workers.leased.service import StoreUnavailableError
 log = structlog.get_logger(__name__)
 
 ACTOR = "caches.refresh_statistics"
-QUEUE = "caches"
+QUEUE = "statistics"
 
 
 class Service(Protocol):
-    def refresh(self) -> int: ...
+    def refresh(self, going: Callable[[], bool]) -> int: ...
 
 
 def register(broker: Any, service: Callable[[], Service]) -> None:
@@ -24,7 +24,8 @@ def register(broker: Any, service: Callable[[], Service]) -> None:
 
     def refresh_statistics(*, version: int, events: list[Any]) -> None:  # noqa: ARG001 (the middleware has checked it)
         try:
-            service().refresh()
+            # A process that ends waits for the count in hand, not for all.
+            service().refresh(lambda: not broker.stopping)
         except (StoreUnavailableError, psycopg.OperationalError) as error:
             # The next interval, or reader, is the next try; a dead letter each time would only be in the way.
             log.warning("statistics_not_refreshed", error=type(error).__name__)

@@ -1,7 +1,7 @@
 """Counts in the tables of MusicBrainz, and requests in Redis."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import psycopg
@@ -25,38 +25,20 @@ class PostgresCounts:
 
     def __init__(self, connect: Callable[[], AbstractContextManager["psycopg.Connection[Any]"]]) -> None:
         self._connect = connect
-
-    @contextmanager
-    def snapshot(self) -> Iterator["PostgresSnapshot"]:
-        """All surveys see the same moment. Raises psycopg.OperationalError when the database is away."""
-        with self._connect() as connection:
-            # Of a worker that was killed the server stops counting.
-            connection.execute("SELECT set_config('client_connection_check_interval', '1s', false)")
-            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-            connection.read_only = True
-            with connection.transaction():
-                # The first statement takes it.
-                connection.execute("SELECT")
-                yield PostgresSnapshot(connection)
-
-
-class PostgresSnapshot:
-    def __init__(self, connection: "psycopg.Connection[Any]") -> None:
-        self._connection = connection
         self._sql = _statements()
 
     def count(self, survey: str, *, seconds: float) -> Mapping[str, int | None]:
-        try:
-            # A savepoint: what fails must not end the snapshot.
-            with self._connection.transaction(), self._connection.cursor(row_factory=dict_row) as cursor:
-                cursor.execute(
-                    "SELECT set_config('statement_timeout', %s, true)", (f"{max(1, int(1000 * seconds))}ms",)
-                )
-                return cursor.execute(self._sql[survey]).fetchone() or {}
-        except psycopg.Error as error:
-            if self._connection.closed:
-                raise
-            raise CountFailedError(f"{type(error).__name__} after at most {seconds:.0f} s") from error
+        # One statement, so one snapshot and the locks of one table: who wants to alter another does not wait for it.
+        with self._connect() as connection:
+            connection.execute("SELECT set_config('statement_timeout', %s, false)", (f"{int(1000 * seconds)}ms",))
+            # Of a worker that was killed the server stops counting.
+            connection.execute("SELECT set_config('client_connection_check_interval', '1s', false)")
+            try:
+                return connection.cursor(row_factory=dict_row).execute(self._sql[survey]).fetchone() or {}
+            except psycopg.Error as error:
+                if connection.closed:
+                    raise
+                raise CountFailedError(f"{type(error).__name__} after at most {seconds:.0f} s") from error
 
 
 class RedisRequests:
@@ -74,7 +56,11 @@ class RedisRequests:
         if first:
             self._send()
 
-    def begin(self) -> None:
+    def hold(self, seconds: float) -> None:
+        with told():
+            self._client.set(self._key, 1, ex=int(seconds))
+
+    def end(self) -> None:
         with told():
             self._client.delete(self._key)
 

@@ -71,8 +71,6 @@ SURVEYS: tuple[Survey, ...] = (
             "count.editor.votelastweek",
             "count.edit.perday",
             "count.edit.perweek",
-            "count.vote.perday",
-            "count.vote.perweek",
         ),
     ),
     Survey(
@@ -89,9 +87,21 @@ SURVEYS: tuple[Survey, ...] = (
             "count.edit.deleted",
         ),
     ),
-    Survey("votes", ("count.vote", "count.vote.yes", "count.vote.no", "count.vote.abstain", "count.vote.approve")),
+    Survey(
+        "votes",
+        (
+            "count.vote",
+            "count.vote.yes",
+            "count.vote.no",
+            "count.vote.abstain",
+            "count.vote.approve",
+            "count.vote.perday",
+            "count.vote.perweek",
+        ),
+    ),
     Survey("notes", ("count.editnote",)),
-    Survey("artwork", ("count.coverart", "count.release.has_caa", "count.eventart", "count.event.has_eaa")),
+    Survey("coverart", ("count.coverart", "count.release.has_caa")),
+    Survey("eventart", ("count.eventart", "count.event.has_eaa")),
     Survey("packets", ("replication.sequence", "replication.exported", "replication.applied")),
 )
 

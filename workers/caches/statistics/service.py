@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -18,31 +17,35 @@ from .core import KEPT_SECONDS, SURVEYS, Counted, Statistic, Survey, decode, enc
 log = structlog.get_logger(__name__)
 
 KIND = "statistics"
-# All that one refresh counts; its leases stand a little longer.
-SECONDS = 270.0
+# What one count may take: the largest of MusicBrainz.org's tables need a minute or so.
+SURVEY_SECONDS = 240.0
 LEASE_SECONDS = 300.0
+# No count is begun after this: RabbitMQ gives a message that is worked on for half an hour to somebody else.
+REFRESH_SECONDS = 1_200.0
 
 
 class CountFailedError(MbeventsError):
     """A survey was refused, or took too long; others can still be made."""
 
 
-class Snapshot(Protocol):
-    """The database as it was at one moment."""
+class Counts(Protocol):
+    """Counts in the database as it is now."""
 
     def count(self, survey: str, *, seconds: float) -> Mapping[str, int | None]:
-        """Raises CountFailedError."""
+        """Raises CountFailedError, and psycopg.OperationalError when the database is away."""
         ...
 
 
 class Requests(Protocol):
-    """That somebody wants a refresh: one waits at most."""
+    """That somebody wants a refresh, or one is made: another is not asked for then."""
 
     def ask(self) -> None: ...
 
-    def begin(self) -> None:
-        """A refresh begins: whoever asks from now on asks for another."""
+    def hold(self, seconds: float) -> None:
+        """A refresh is made, for so long at most until this is said again."""
         ...
+
+    def end(self) -> None: ...
 
 
 class Statistics:
@@ -52,7 +55,7 @@ class Statistics:
     def __init__(
         self,
         leased: Leased,
-        snapshot: Callable[[], AbstractContextManager[Snapshot]],
+        counts: Counts,
         requests: Requests,
         *,
         ttl: float,
@@ -61,7 +64,7 @@ class Statistics:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._leased = leased
-        self._snapshot = snapshot
+        self._counts = counts
         self._requests = requests
         self._ttl = ttl
         self._margin = margin
@@ -70,7 +73,7 @@ class Statistics:
 
     def read(self) -> list[Statistic]:
         """What was last counted; nothing is counted now. Raises StoreUnavailableError."""
-        fresh, last = self._kept()
+        fresh, last = self._kept(SURVEYS)
         found = told(SURVEYS, [decode(each.body) if each else None for each in fresh], last)
         missed = sum(each.expired for each in found)
         for outcome, number in (("miss", missed), ("hit", len(found) - missed)):
@@ -81,7 +84,7 @@ class Statistics:
         """Have what is due counted in the background. Who only reads is not to fail because nobody can be asked."""
         try:
             # What failed, or was dear and just counted, stays expired for long: a message would come to nothing.
-            if self._due():
+            if self._due(SURVEYS):
                 self._requests.ask()
         except Exception as error:
             # Redis and either kind of broker have errors of their own. The scheduler asks again.
@@ -91,60 +94,59 @@ class Statistics:
         """Have everything counted again; until then it is told as it was. Raises StoreUnavailableError."""
         self._leased.forget([survey.name for survey in SURVEYS])
 
-    def refresh(self) -> int:
-        """Count what is due and nobody else counts; how many surveys. Raises StoreUnavailableError."""
-        self._requests.begin()
-        due = self._due()
-        # What is quick comes first: what is slow may leave nothing of the time.
-        due.sort(key=lambda each: each[1].seconds if each[1] else 0.0)
-        # Leases come before the snapshot: what is invalidated after it must void them.
-        leases = {
-            survey: lease
-            for survey, _ in due
-            if (lease := self._leased.lease(survey.name, anew=True).lease) is not None
-        }
-        if not leases:
-            return 0
-        try:
-            return self._count(leases)
-        finally:
-            for survey, lease in leases.items():
-                self._leased.give_back(survey.name, lease)
+    def refresh(self, going: Callable[[], bool] = lambda: True) -> int:
+        """Count what is due and nobody else counts; how many surveys. Raises StoreUnavailableError.
 
-    def _due(self) -> list[tuple[Survey, Counted | None]]:
-        """Each with its copy."""
-        fresh, last = self._kept()
+        Each is one step, kept as soon as it is made: whatever ends a refresh, the next one goes on from there.
+        """
+        end = time.monotonic() + REFRESH_SECONDS
+        number = 0
+        try:
+            for survey in SURVEYS:
+                if not going() or time.monotonic() > end:
+                    break
+                self._requests.hold(LEASE_SECONDS)
+                number += self._refresh(survey)
+        finally:
+            self._requests.end()
+        return number
+
+    def _refresh(self, survey: Survey) -> bool:
+        # Asked now: while others were counted, somebody else may have counted this one.
+        lease = self._leased.lease(survey.name, anew=True).lease if self._due([survey]) else None
+        if lease is None:
+            return False
+        try:
+            return self._count(survey, lease)
+        except BaseException:
+            self._leased.give_back(survey.name, lease)
+            raise
+
+    def _due(self, surveys: Sequence[Survey]) -> list[Survey]:
+        fresh, last = self._kept(surveys)
         now = self._now()
         return [
-            (survey, copy)
-            for survey, entry, copy in zip(SURVEYS, fresh, last, strict=True)
+            survey
+            for survey, entry, copy in zip(surveys, fresh, last, strict=True)
             if is_due(entry.left if entry else None, copy, now=now, margin=self._margin)
         ]
 
-    def _kept(self) -> tuple[list[Found | None], list[Counted | None]]:
-        names = [survey.name for survey in SURVEYS]
-        found = self._leased.read([*names, *(survey.copy for survey in SURVEYS)])
+    def _kept(self, surveys: Sequence[Survey]) -> tuple[list[Found | None], list[Counted | None]]:
+        names = [survey.name for survey in surveys]
+        found = self._leased.read([*names, *(survey.copy for survey in surveys)])
         return found[: len(names)], [decode(each.body) if each else None for each in found[len(names) :]]
 
-    def _count(self, leases: dict[Survey, Lease]) -> int:
-        end = time.monotonic() + SECONDS
-        number = 0
-        with self._snapshot() as snapshot:
-            moment = self._now()
-            for survey in list(leases):
-                began = time.monotonic()
-                if end - began < 1:
-                    break
-                try:
-                    values = snapshot.count(survey.name, seconds=end - began)
-                except CountFailedError as error:
-                    log.warning("survey_failed", survey=survey.name, error=str(error))
-                    self._keep(survey, leases.pop(survey), None)
-                else:
-                    counted = Counted(values, moment, round(time.monotonic() - began, 4))
-                    self._keep(survey, leases.pop(survey), counted)
-                    number += 1
-        return number
+    def _count(self, survey: Survey, lease: Lease) -> bool:
+        # The lease came before: what is invalidated after this moment voids it.
+        moment, began = self._now(), time.monotonic()
+        try:
+            values = self._counts.count(survey.name, seconds=SURVEY_SECONDS)
+        except CountFailedError as error:
+            log.warning("survey_failed", survey=survey.name, error=str(error))
+            self._keep(survey, lease, None)
+            return False
+        self._keep(survey, lease, Counted(values, moment, round(time.monotonic() - began, 4)))
+        return True
 
     def _keep(self, survey: Survey, lease: Lease, counted: Counted | None) -> None:
         """None: it cannot be counted, which is kept too, so that it is not tried all the time."""

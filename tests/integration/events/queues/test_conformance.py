@@ -122,6 +122,29 @@ def test_two_workers_share_a_queue(make_broker: MakeBroker, middleware: list[Any
     assert set(started) == {"first", "second"}
 
 
+def test_slow_work_takes_no_thread_from_other_work(make_broker: MakeBroker, middleware: list[Any], queue: str) -> None:
+    broker, log, slow = make_broker(middleware), Log(), f"{queue}slow"
+    broker.slow_queues = {slow}
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def take_long(**_: Any) -> None:
+        begun.release()
+        assert go_on.wait(20)
+
+    actor(broker, "slow", slow, take_long)
+    actor(broker, "log", queue, log)
+    with working(broker, threads=1):
+        broker.enqueue_many(message(slow, "slow", n=n) for n in range(5))
+        assert begun.acquire(timeout=10)
+        broker.enqueue_many(message(queue, "log", n=n) for n in range(20))
+        eventually(lambda: log.seen == list(range(20)))
+        # The rest is left to other processes.
+        assert not begun.acquire(blocking=False)
+        go_on.set()
+        for _ in range(4):
+            assert begun.acquire(timeout=10)
+
+
 def test_a_delayed_message_waits_for_its_time(make_broker: MakeBroker, middleware: list[Any], queue: str) -> None:
     broker, log = make_broker(middleware), Log()
     actor(broker, "log", queue, log)

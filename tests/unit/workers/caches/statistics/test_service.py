@@ -1,32 +1,35 @@
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Mapping
 
 import pytest
 
 from tests.unit.workers.caches.making import FakeTelemetry
 from tests.unit.workers.leased.making import FakeLeased
+from workers.caches.statistics import service
 from workers.caches.statistics.core import SURVEYS
-from workers.caches.statistics.service import CountFailedError, Statistics, expired
+from workers.caches.statistics.service import LEASE_SECONDS, SURVEY_SECONDS, CountFailedError, Statistics, expired
+
+NAMES = [survey.name for survey in SURVEYS]
+
+
+class Killed(BaseException):
+    """The process ends here."""
 
 
 class Database:
     """Counts nothing, and notes what it was asked."""
 
-    def __init__(self, log: list[Any]) -> None:
+    def __init__(self, log: list[str]) -> None:
         self.log = log
         self.failing: set[str] = set()
+        self.killing: str | None = None
         self.broken = False
 
-    @contextmanager
-    def snapshot(self) -> Iterator["Database"]:
-        self.log.append("snapshot")
-        yield self
-
     def count(self, survey: str, *, seconds: float) -> Mapping[str, int | None]:
-        assert 0 < seconds <= 270
+        assert 0 < seconds < LEASE_SECONDS
         if self.broken:
             raise ConnectionError("away")
+        if survey == self.killing:
+            raise Killed
         if survey in self.failing:
             raise CountFailedError("no")
         self.log.append(survey)
@@ -35,56 +38,105 @@ class Database:
 
 
 class Requests:
-    def __init__(self, log: list[Any]) -> None:
-        self.log = log
+    def __init__(self) -> None:
+        self.log: list[str] = []
 
     def ask(self) -> None:
         self.log.append("ask")
         raise ConnectionError("nobody can be asked")
 
-    def begin(self) -> None:
-        self.log.append("begin")
+    def hold(self, seconds: float) -> None:
+        assert seconds > SURVEY_SECONDS
+        self.log.append("hold")
+
+    def end(self) -> None:
+        self.log.append("end")
 
 
 class Made:
     def __init__(self) -> None:
-        self.log: list[Any] = []
+        self.counted: list[str] = []
         self.leased = FakeLeased()
-        self.database = Database(self.log)
+        self.database = Database(self.counted)
+        self.requests = Requests()
         self.telemetry = FakeTelemetry()
         self.statistics = Statistics(
-            self.leased, self.database.snapshot, Requests(self.log), ttl=60, margin=10, telemetry=self.telemetry
+            self.leased, self.database, self.requests, ttl=60, margin=10, telemetry=self.telemetry
         )
 
-    def counted(self) -> list[str]:
-        return [each for each in self.log if each not in ("begin", "snapshot", "ask")]
 
-
-def test_everything_is_counted_once_in_one_snapshot_and_then_nothing() -> None:
+def test_everything_is_counted_once_and_then_nothing() -> None:
     made = Made()
     assert made.statistics.refresh() == len(SURVEYS)
-    assert made.log[:2] == ["begin", "snapshot"]
-    assert sorted(made.counted()) == sorted(survey.name for survey in SURVEYS)
-    made.log.clear()
+    assert made.counted == NAMES
     assert made.statistics.refresh() == 0
-    assert made.log == ["begin"]
+    assert made.counted == NAMES
     found = made.statistics.read()
     assert not expired(found)
     assert made.telemetry.counts["mbevents_cache_reads_total", "statistics", "hit"] == len(found)
     assert made.telemetry.counts["mbevents_cache_reads_total", "statistics", "miss"] == 0
 
 
-def test_leases_come_before_the_snapshot_so_that_an_event_after_it_voids_the_count() -> None:
+def test_another_refresh_is_not_asked_for_while_one_is_made() -> None:
     made = Made()
-    begin = made.database.snapshot
+    made.statistics.refresh()
+    assert made.requests.log == [*["hold"] * len(SURVEYS), "end"]
 
-    @contextmanager
-    def overtaken() -> Iterator[Database]:
-        with begin() as snapshot:
-            made.leased.forget(tags=["counted:artist"])
-            yield snapshot
 
-    Statistics(made.leased, overtaken, Requests([]), ttl=60, margin=10).refresh()
+@pytest.mark.parametrize("name", NAMES)
+def test_what_was_counted_before_a_kill_is_kept_and_the_next_one_goes_on(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Made()
+    made.database.killing = name
+    # The dead give nothing back.
+    monkeypatch.setattr(made.leased, "give_back", lambda *_: None)
+    with pytest.raises(Killed):
+        made.statistics.refresh()
+    made.database.killing = None
+    assert made.statistics.refresh() == len(SURVEYS) - NAMES.index(name) - 1
+    assert made.counted == [each for each in NAMES if each != name]
+    made.leased.forget([name])
+    assert made.statistics.refresh() == 1
+
+
+def test_what_somebody_else_counted_meanwhile_is_not_counted_again() -> None:
+    made, other = Made(), Made()
+    other.leased = made.leased
+    begun = made.database.count
+
+    def count(survey: str, *, seconds: float) -> Mapping[str, int | None]:
+        if survey == NAMES[3]:
+            Statistics(made.leased, other.database, Requests(), ttl=60, margin=10).refresh()
+        return begun(survey, seconds=seconds)
+
+    made.database.count = count  # type: ignore[method-assign]
+    assert made.statistics.refresh() == 4
+    assert other.counted == NAMES[4:]
+
+
+def test_a_process_that_ends_begins_no_other_count() -> None:
+    made = Made()
+    assert made.statistics.refresh(lambda: len(made.counted) < 3) == 3
+    assert made.requests.log[-1] == "end"
+
+
+def test_no_count_is_begun_when_a_refresh_has_taken_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Made()
+    monkeypatch.setattr(service, "REFRESH_SECONDS", -1)
+    assert made.statistics.refresh() == 0
+
+
+def test_an_event_that_comes_while_it_is_counted_voids_the_count() -> None:
+    made = Made()
+    begun = made.database.count
+
+    def overtaken(survey: str, *, seconds: float) -> Mapping[str, int | None]:
+        made.leased.forget(tags=["counted:artist"])
+        return begun(survey, seconds=seconds)
+
+    made.database.count = overtaken  # type: ignore[method-assign]
+    made.statistics.refresh()
     found = {each.name: each for each in made.statistics.read()}
     assert (found["count.artist"].value, found["count.artist"].expired) == (7, True)
     assert (found["count.label"].value, found["count.label"].expired) == (7, False)
@@ -101,9 +153,9 @@ def test_what_fails_is_kept_as_that_without_hindering_others() -> None:
     assert made.telemetry.counts["mbevents_cache_loads_total", "statistics", "failed"] == 2
     # Whoever reads finds them expired, and asks for nothing that would not be done.
     assert expired(made.statistics.read())
-    made.log.clear()
+    made.requests.log.clear()
     made.statistics.ask()
-    assert made.log == []
+    assert made.requests.log == []
 
 
 def test_of_all_numbers_those_that_expired_are_misses_and_the_others_hits() -> None:
@@ -128,4 +180,4 @@ def test_a_reader_is_told_what_there_is_although_nobody_can_be_asked() -> None:
     made = Made()
     assert expired(made.statistics.read())
     made.statistics.ask()
-    assert made.log == ["ask"]
+    assert made.requests.log == ["ask"]
