@@ -204,9 +204,37 @@ def test_a_search_reads_no_whole_table(runtime: Runtime) -> None:
     for entity_type in ("area", "artist", "event", "label", "place", "recording", "release", "release_group", "work"):
         with runtime.connection() as connection:
             connection.execute("SET enable_seqscan = off")
-            asked = b"EXPLAIN " + search_query(entity_type)
-            told = "\n".join(line for (line,) in connection.execute(asked, {"name": "moby", "limit": 101}).fetchall())
-        assert "Seq Scan" not in told, told
+            for query in (search_query(entity_type), search_query(entity_type, words=True)):
+                asked = {"name": "moby", "spellings": ["moby", "Moby"], "limit": 101}
+                told = "\n".join(line for (line,) in connection.execute(b"EXPLAIN " + query, asked).fetchall())
+                assert "Seq Scan" not in told, told
+
+
+def test_a_long_name_is_found_by_its_words_whatever_the_case(client: Browser, runtime: Runtime) -> None:
+    add_works(runtime, "Sir, How Are Those Letters Written?", "Sir how are those letters written", "Straße")
+    assert names(client, "work", "sIR, HOW aRE tHOSE LETTERS wRITTEN?") == [
+        ("Sir, How Are Those Letters Written?", "name")
+    ]
+    assert names(client, "work", "sTRAßE") == [("Straße", "name")]
+
+
+def test_of_a_long_name_whose_words_too_many_have_those_spelt_as_usual_are_told(
+    client: Browser, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapters, "WORDS_SECONDS", 0.001)
+    add_works(runtime, "Words That Too Many Have", "WORDS that too many Have")
+    execute(
+        runtime,
+        "INSERT INTO musicbrainz.work (gid, name) "
+        "SELECT gen_random_uuid(), 'Words That Too Many Have ' || i FROM generate_series(1, 3000) AS i",
+    )
+    found = client.get("/entity/work", params={"name": "words that TOO many have"}).json()
+    assert ([each["name"] for each in found["entities"]], found["complete"]) == (["Words That Too Many Have"], False)
+
+
+def add_works(runtime: Runtime, *names: str) -> None:
+    for name in names:
+        execute(runtime, "INSERT INTO musicbrainz.work (gid, name) VALUES (gen_random_uuid(), %s)", name)
 
 
 def test_a_cached_search_is_right_at_once_when_an_entity_changes(client: Browser, runtime: Runtime) -> None:

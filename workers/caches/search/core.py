@@ -4,6 +4,8 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import product
+from math import prod
 
 from events.errors import UsageError
 
@@ -11,6 +13,9 @@ from events.errors import UsageError
 LONGEST_BYTES = 2_700
 # Of a name that more have, these are the first.
 MOST = 100
+# All of a name of twelve letters; each is looked up in an index.
+MOST_SPELLINGS = 4_096
+MOST_LETTERS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,26 @@ def normalised(entity_type: str, name: str) -> str:
     if len(text.encode()) > LONGEST_BYTES:
         raise UsageError(f"No name has more than {LONGEST_BYTES:,} bytes.")
     return text.lower() if text.isascii() and entity_type != "url" else text
+
+
+def spellings(name: str) -> tuple[list[str], bool]:
+    """How a name may be spelt if case does not matter, and whether these are all: of more than MOST_SPELLINGS the usual
+    ones. What a letter of them is in PostgreSQL is for it to say."""
+    cases = [_cases(letter) for letter in name]
+    number = prod(map(len, cases))
+    if 0 < number <= MOST_SPELLINGS and number * len(name) <= MOST_LETTERS:
+        return ["".join(each) for each in product(*cases)], True
+    words = " ".join(word.capitalize() for word in name.split(" "))
+    return list(dict.fromkeys([name, name.lower(), name.upper(), name.capitalize(), words])), False
+
+
+def _cases(letter: str) -> str:
+    """Of one letter; none if it is more than one letter in another case, as ß is."""
+    lower, upper = letter.lower(), letter.upper()
+    if len(lower) + len(upper) > 2:
+        return ""
+    # Both small ones of Greek are one capital.
+    return "".join(dict.fromkeys([letter, lower, upper, *("σς" if upper == "Σ" else "")]))
 
 
 def key(entity_type: str, name: str) -> str:

@@ -1,30 +1,41 @@
 -- name: unaccented
--- Types whose names and aliases have an index without accents: what it finds is looked at again.
-SELECT e.id, 0 AS turn
-FROM {table} AS e
-WHERE lower(musicbrainz.musicbrainz_unaccent(e.name)) = lower(musicbrainz.musicbrainz_unaccent(%(name)s))
-  AND musicbrainz.mb_lower(e.name) = musicbrainz.mb_lower(%(name)s)
+-- Types whose names and aliases have an index without accents: what it finds is looked at again, until there are enough.
+(
+    SELECT e.id, 0 AS turn FROM {table} AS e
+    WHERE lower(musicbrainz.musicbrainz_unaccent(e.name)) = lower(musicbrainz.musicbrainz_unaccent(%(name)s))
+      AND musicbrainz.mb_lower(e.name) = musicbrainz.mb_lower(%(name)s)
+    LIMIT %(limit)s
+)
 UNION ALL
 SELECT alias.{owner}, 1
 FROM {aliases} AS alias
 WHERE lower(musicbrainz.musicbrainz_unaccent(alias.name)) = lower(musicbrainz.musicbrainz_unaccent(%(name)s))
   AND musicbrainz.mb_lower(alias.name) = musicbrainz.mb_lower(%(name)s);
 
--- name: words
--- Types whose names and aliases have an index of words. A name without any (!!!) has no case either.
-SELECT e.id, 0 AS turn
-FROM {table} AS e
-WHERE musicbrainz.mb_simple_tsvector(e.name)
-    @@ plainto_tsquery('musicbrainz.mb_simple', musicbrainz.mb_lower(%(name)s))
-  AND musicbrainz.mb_lower(e.name) = musicbrainz.mb_lower(%(name)s)
-UNION ALL
-SELECT e.id, 0 FROM {table} AS e WHERE e.name = %(name)s
+-- name: spelt
+-- Types whose names have an index as they are spelt; all their spellings are looked up, until there are enough.
+(
+    SELECT e.id, 0 AS turn FROM {table} AS e
+    WHERE e.name = ANY (%(spellings)s) AND musicbrainz.mb_lower(e.name) = musicbrainz.mb_lower(%(name)s)
+    LIMIT %(limit)s
+)
 UNION ALL
 SELECT alias.{owner}, 1
 FROM {aliases} AS alias
 WHERE musicbrainz.mb_simple_tsvector(alias.name)
     @@ plainto_tsquery('musicbrainz.mb_simple', musicbrainz.mb_lower(%(name)s))
   AND musicbrainz.mb_lower(alias.name) = musicbrainz.mb_lower(%(name)s);
+
+-- name: words
+-- Added where there are too many spellings: of all that have the words of the name, those that have no others.
+UNION ALL
+(
+    SELECT e.id, 0 FROM {table} AS e
+    WHERE musicbrainz.mb_simple_tsvector(e.name)
+        @@ plainto_tsquery('musicbrainz.mb_simple', musicbrainz.mb_lower(%(name)s))
+      AND musicbrainz.mb_lower(e.name) = musicbrainz.mb_lower(%(name)s)
+    LIMIT %(limit)s
+);
 
 -- name: few
 -- Instruments and genres are some thousands: nobody needs an index.
