@@ -50,7 +50,7 @@ format: $(READY) ## rewrite the code in its style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench-%: $(READY) ## a benchmark: capture, latency, bridge, apply, export, mirror-lag, verify, cache, ratelimit, http
+bench-%: $(READY) ## a benchmark: capture, latency, bridge, apply, export, mirror-lag, verify, cache, ratelimit, http, statistics
 	@$(BIN)/python -m tests.benchmarks.$(subst -,_,$*) $(ARGS)
 
 generate: $(READY) ## write the generated files again (entity map, JSON Schemas, AsyncAPI, pages)
