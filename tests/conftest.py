@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -51,9 +52,9 @@ def make_clone(stack: Stack, template: str) -> str:
     return name
 
 
-@pytest.fixture
-def clone(stack: Stack) -> Iterator[Callable[[str], str]]:
-    """Makes fresh databases from a template; each is dropped when the test ends."""
+@contextmanager
+def cloning(stack: Stack) -> Iterator[Callable[[str], str]]:
+    """Makes fresh databases from a template; each is dropped in the end."""
     made: list[str] = []
 
     def make(template: str = TEMPLATE) -> str:
@@ -64,6 +65,13 @@ def clone(stack: Stack) -> Iterator[Callable[[str], str]]:
     with psycopg.connect(stack.database_url("postgres"), autocommit=True) as connection:
         for name in made:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def clone(stack: Stack) -> Iterator[Callable[[str], str]]:
+    """Makes fresh databases from a template; each is dropped when the test ends."""
+    with cloning(stack) as make:
+        yield make
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
-"""The real command line in processes of its own, on embedded servers in a temporary home."""
+"""The real command line in processes of its own: on embedded servers in a temporary home, or on the run's servers."""
 
-import json
 import os
 import shutil
 import signal
@@ -17,7 +16,8 @@ import psutil
 import psycopg
 import pytest
 
-from ops.stack import control
+from ops.stack import Stack, control
+from tests.conftest import cloning
 
 MBEVENTS = [sys.executable, "-W", "error", "-m", "ops.cli"]
 # Of ours, which the machine of a developer may have set.
@@ -47,6 +47,7 @@ class Home:
 
     def __init__(self, folder: Path, web_port: int) -> None:
         self.folder = folder
+        self.database_url = f"postgresql://postgres@/musicbrainz?host={folder / 'run'}"
         self.web = f"127.0.0.1:{web_port}"
         plain = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
         self.environment = {**plain, "MBEVENTS_HOME": str(folder), "WEB_LISTEN": self.web, "NO_COLOR": "1"}
@@ -69,9 +70,10 @@ class Home:
     def start(self, *arguments: str, environment: dict[str, str] | None = None) -> "Started":
         return Started(self, arguments, {**self.environment, **(environment or {})})
 
-    @property
-    def database_url(self) -> str:
-        return f"postgresql://postgres@/musicbrainz?host={self.folder / 'run'}"
+    def use(self, stack: Stack, database_url: str) -> None:
+        """Servers that somebody configured: the embedded ones are not started."""
+        self.database_url = database_url
+        self.environment |= {"DATABASE_URL": database_url, "REDIS_SERVER": stack.redis_url().partition("?")[0]}
 
     def connect(self) -> "psycopg.Connection[tuple[object, ...]]":
         return psycopg.connect(self.database_url, autocommit=True)
@@ -152,24 +154,19 @@ def used() -> Iterator[Home]:
 
 
 @pytest.fixture(scope="session")
-def home() -> Iterator[Home]:
-    """Servers that run, with the sample database and everything installed; nothing else may be taken for granted."""
-    yield from running_home()
+def home(stack: Stack, captured_template: str) -> Iterator[Home]:
+    """Configured servers with the sample database and everything installed; nothing else may be taken for granted."""
+    with cloning(stack) as clone:
+        yield from configured_home(stack, clone(captured_template))
 
 
 @pytest.fixture
-def own_home() -> Iterator[Home]:
+def own_home(redis_server: Stack, captured: str) -> Iterator[Home]:
     """The same, used by nobody before."""
-    yield from running_home()
+    yield from configured_home(redis_server, captured)
 
 
-def running_home() -> Iterator[Home]:
+def configured_home(stack: Stack, database_url: str) -> Iterator[Home]:
     for made in make_home():
-        started = made.run("stack", "start", "--json")
-        assert started.code == 0, started.err
-        urls = json.loads(started.out)
-        # As servers that somebody configured: the embedded ones are the other stories' part.
-        made.environment |= {name: urls[name] for name in ("DATABASE_URL", "REDIS_SERVER")}
-        installed = made.run("db", "install")
-        assert installed.code == 0, installed.err
+        made.use(stack, database_url)
         yield made

@@ -2,8 +2,10 @@ import json
 import os
 import signal
 import urllib.request
+from collections.abc import Callable
 
 import pytest
+import redis
 
 from tests.acceptance.cli.conftest import Home, wait_until
 
@@ -114,11 +116,10 @@ def test_embedded_servers_that_are_killed_come_back_and_all_is_well_again(used: 
     assert used.processes() == []
 
 
-def test_a_configured_database_is_not_installed_into_without_being_asked(home: Home) -> None:
-    with home.connect() as connection:
-        connection.execute("CREATE DATABASE elsewhere")
-    url = home.database_url.replace("/musicbrainz?", "/elsewhere?")
-    up = home.run("up", environment={"DATABASE_URL": url})
+def test_a_configured_database_is_not_installed_into_without_being_asked(
+    home: Home, clone: Callable[[str], str]
+) -> None:
+    up = home.run("up", environment={"DATABASE_URL": clone("template1")})
     assert up.code == 2
     assert "is not ready for `mbevents up`: It has no schema musicbrainz." in up.err
 
@@ -131,6 +132,10 @@ def test_servers_started_by_hand_stay_until_they_are_destroyed(used: Home) -> No
     status = json.loads(used.run("stack", "status", "--json").out)
     assert status["kept"]
     assert status["postgres_pid"]
+    again = json.loads(used.run("stack", "start", "--json").out)
+    assert again["DATABASE_URL"] == used.database_url + "&port=5432&hostaddr="
+    with redis.Redis.from_url(again["REDIS_SERVER"]) as client:
+        assert client.ping()
     refused = used.run("stack", "destroy")
     assert refused.code == 2
     assert used.run("stack", "stop").err == "Stopped.\n"

@@ -1,15 +1,15 @@
 """A master with its feed, and two databases that were copies of it: everything by the command line."""
 
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import psycopg
 import pytest
-from psycopg import sql
 
+from ops.stack import Stack
 from ops.stack.schema import make_mirror
-from tests.acceptance.cli.conftest import Home, Started, make_home
+from tests.acceptance.cli.conftest import Home, Started, configured_home
+from tests.conftest import TEMPLATE
 
 MASTER = {"REPLICATION_TYPE": "RT_MASTER"}
 
@@ -49,27 +49,15 @@ class Site:
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
-    for home in make_home():
-        started = home.run("stack", "start", "--json")
-        assert started.code == 0, started.err
-        master = json.loads(started.out)["DATABASE_URL"]
-        with psycopg.connect(master, autocommit=True) as connection:
+def site(redis_server: Stack, clone: Callable[[str], str]) -> Iterator[Site]:
+    urls = [clone(TEMPLATE) for _ in range(3)]
+    for url in urls:
+        with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("UPDATE musicbrainz.replication_control SET current_replication_sequence = 0")
-        mirrors = (_mirror(master, "ours"), _mirror(master, "theirs"))
+            if url != urls[0]:
+                make_mirror(connection)
+    for home in configured_home(redis_server, urls[0]):
         assert home.run("db", "install", environment=MASTER).code == 0
         created = home.run("replication", "token", "create", "mirrors", environment=MASTER)
         assert created.code == 0, created.err
-        yield Site(home, mirrors, created.out.strip())
-
-
-def _mirror(master: str, name: str) -> str:
-    url = master.replace("/musicbrainz?", f"/{name}?")
-    with psycopg.connect(master.replace("/musicbrainz?", "/postgres?"), autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE musicbrainz").format(sql.Identifier(name)))
-        connection.execute(
-            sql.SQL("ALTER DATABASE {} SET search_path = musicbrainz, public").format(sql.Identifier(name))
-        )
-    with psycopg.connect(url, autocommit=True) as connection:
-        make_mirror(connection)
-    return url
+        yield Site(home, (urls[1], urls[2]), created.out.strip())

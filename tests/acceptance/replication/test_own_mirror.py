@@ -1,20 +1,21 @@
 """A mirror of one's own master, set up step by step as ops/docs/replication.md says."""
 
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
+from ops.stack import Stack
 from ops.stack.schema import make_mirror
-from tests.acceptance.cli.conftest import Done, Home, make_home
+from tests.acceptance.cli.conftest import Done, Home, configured_home
 
 MASTER = {"REPLICATION_TYPE": "RT_MASTER"}
 
 
 @pytest.fixture
-def home() -> Iterator[Home]:
-    yield from make_home()
+def home(redis_server: Stack, database: str) -> Iterator[Home]:
+    yield from configured_home(redis_server, database)
 
 
 def did(home: Home, environment: dict[str, str], *arguments: str) -> Done:
@@ -34,21 +35,20 @@ def edit(url: str) -> None:
 
 
 @pytest.mark.parametrize("busy", [False, True])
-def test_a_copy_of_the_master_becomes_its_mirror(home: Home, *, busy: bool) -> None:
+def test_a_copy_of_the_master_becomes_its_mirror(
+    home: Home, database: str, clone: Callable[[str], str], *, busy: bool
+) -> None:
     """`busy`: the copy has changes already that the next packet brings."""
-    master = json.loads(did(home, {}, "stack", "start", "--json").out)["DATABASE_URL"]
-    mirror = master.replace("/musicbrainz?", "/mirror?")
+    master = database
     did(home, MASTER, "db", "install")
     edit(master)
     assert "Replication begins at 0" in did(home, MASTER, "replication", "export").err
     if busy:
         edit(master)
-    with psycopg.connect(master.replace("/musicbrainz?", "/postgres?"), autocommit=True) as connection:
-        connection.execute("CREATE DATABASE mirror TEMPLATE musicbrainz")
+    mirror = clone(str(conninfo_to_dict(master)["dbname"]))
     ours = {"DATABASE_URL": mirror}
     did(home, ours | MASTER, "db", "uninstall", "--discard", "--yes")
     with psycopg.connect(mirror, autocommit=True) as connection:
-        connection.execute("ALTER DATABASE mirror SET search_path = musicbrainz, public")
         make_mirror(connection)
     ours["REPLICATION_TYPE"] = "RT_MIRROR"
     did(home, ours, "db", "install")
