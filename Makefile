@@ -37,6 +37,8 @@ demo: $(READY) ## real MusicBrainz edits, from commit to their effects (start he
 up: $(READY) ## everything running on embedded servers, until Ctrl-C
 	@$(BIN)/mbevents up $(ARGS) || test $$? = 130  # Ctrl-C is the way to end it
 
+# Hundreds of processes are started: none is to compile our modules again, though images for containers often ask for that.
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(READY) ## all tests, on real embedded servers
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 

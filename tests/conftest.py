@@ -24,14 +24,14 @@ TEMPLATE = "musicbrainz"
 def stack() -> Iterator[Stack]:
     """The embedded servers of this run, with the real schema and sample data as a template."""
     # Not pytest's own folder: its long path does not fit into a socket's name.
-    with tempfile.TemporaryDirectory(prefix="mbe-", dir=_quick_folder()) as home:
+    with tempfile.TemporaryDirectory(prefix="mbe-", dir=quick_folder()) as home:
         os.chmod(home, 0o755)  # noqa: PTH101 (as root, PostgreSQL runs as another user, who must get in)
         with ops.stack.start(Path(home), durable=False) as running:
             ops.stack.ensure_musicbrainz(running, database=TEMPLATE, progress=lambda _: None)
             yield running
 
 
-def _quick_folder() -> str | None:
+def quick_folder() -> str | None:
     """Memory, if there is enough: a database is over two thousand files, and each test has its own."""
     memory = Path("/dev/shm")
     return str(memory) if memory.is_dir() and shutil.disk_usage(memory).free > 2**31 else None

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from ops.stack import Stack, control
-from tests.conftest import cloning
+from tests.conftest import cloning, quick_folder
 
 MBEVENTS = [sys.executable, "-W", "error", "-m", "ops.cli"]
 # Of ours, which the machine of a developer may have set.
@@ -126,7 +126,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20) -> bool:
 
 
 def make_home() -> Iterator[Home]:
-    parent = Path(tempfile.mkdtemp(prefix="mbe-"))
+    parent = Path(tempfile.mkdtemp(prefix="mbe-", dir=quick_folder()))
     parent.chmod(0o755)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import _quick_folder
+from tests.conftest import quick_folder
 
 
 class Demo:
@@ -52,7 +52,7 @@ class Demo:
 
 @pytest.fixture
 def demo() -> Iterator[Demo]:
-    folder = Path(tempfile.mkdtemp(prefix="mbe-", dir=_quick_folder()))
+    folder = Path(tempfile.mkdtemp(prefix="mbe-", dir=quick_folder()))
     folder.chmod(0o755)
     made = Demo(folder)
     yield made

@@ -21,6 +21,7 @@ from ops.stack import Stack
 from producers.bridge.service import Bridge, BridgeOptions
 from tests.chaos.bridge.drain import opened_bridge
 from tests.chaos.bridge.proxy import Proxy
+from tests.conftest import quick_folder
 from tests.integration.producers.bridge.conftest import RecordingPublisher, running
 from tests.waiting import wait_for
 
@@ -31,7 +32,7 @@ OPTIONS = BridgeOptions(source="mb://chaos", probe=0.5, answer=2.0)
 @pytest.fixture
 def own_stack() -> Iterator[Stack]:
     """Servers that this test may kill."""
-    with tempfile.TemporaryDirectory(prefix="mbe-") as home:
+    with tempfile.TemporaryDirectory(prefix="mbe-", dir=quick_folder()) as home:
         os.chmod(home, 0o755)  # noqa: PTH101 (as root, PostgreSQL runs as another user, who must get in)
         with ops.stack.start(Path(home), durable=False) as stack:
             ops.stack.ensure_musicbrainz(stack, progress=lambda _: None)

@@ -16,7 +16,7 @@ from ops.stack import Stack, control
 from ops.web import server
 from ops.wiring import Runtime, open_runtime
 from producers.capture import service as capture
-from tests.conftest import TEMPLATE
+from tests.conftest import TEMPLATE, quick_folder
 from tests.waiting import wait_for
 
 INSTALLED = "ops_installed"
@@ -84,7 +84,7 @@ def listens(port: int) -> bool:
 @pytest.fixture
 def home() -> Iterator[Path]:
     """A home of its own for embedded servers, at a short path."""
-    parent = Path(tempfile.mkdtemp(prefix="mbe-"))
+    parent = Path(tempfile.mkdtemp(prefix="mbe-", dir=quick_folder()))
     parent.chmod(0o755)
     yield parent / "home"
     control.stop_servers(parent / "home")

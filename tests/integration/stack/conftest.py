@@ -8,12 +8,13 @@ from typing import NoReturn
 import pytest
 
 from ops.stack import control, place
+from tests.conftest import quick_folder
 
 
 @pytest.fixture
 def home() -> Iterator[Path]:
     """A home of its own, at a short path that PostgreSQL's user can enter; whatever runs in it is stopped."""
-    parent = Path(tempfile.mkdtemp(prefix="mbe-"))
+    parent = Path(tempfile.mkdtemp(prefix="mbe-", dir=quick_folder()))
     parent.chmod(0o755)
     folder = parent / "home"
     yield folder
