@@ -131,7 +131,7 @@ def upstream() -> Iterator[Hostile]:
 @pytest.fixture
 def one(servers: Servers) -> Iterator[HttpClient]:
     client = open_client(f"redis://127.0.0.1:{servers.proxy.port}", Breaker("redis test", open_seconds=60))
-    leased = KeptLeased(RedisLeased.of(client, "MB:http", lease_seconds=10), longest=10)
+    leased = KeptLeased(RedisLeased(client, "MB:http", lease_seconds=10), longest=10)
     made_one = made(
         deadline=DEADLINE,
         policies=POLICIES,
