@@ -100,6 +100,12 @@ class Settings(BaseSettings):
         default=36_000, ge=60, description="Seconds after which a session ends, however busy: from the sign-in."
     )
     session_idle_seconds: int = Field(default=10_800, ge=60, description="Seconds without use after which it ends.")
+    session_replicas: int = Field(
+        default=0,
+        ge=0,
+        description="Replicas of that Redis that must know of a log-out before it is told as done: as many as there "
+        "are, and no failover undoes it.",
+    )
     sessions_without_redis: Literal["refuse", "anonymous"] = Field(
         default="refuse",
         description="What the web does for who has a session while its Redis is away: refuse (503), or go on as for "

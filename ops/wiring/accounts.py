@@ -25,6 +25,7 @@ class Accounts(Servers):
                 namespace=found.redis_namespace,
                 seconds=found.session_seconds,
                 idle_seconds=found.session_idle_seconds,
+                replicas=found.session_replicas,
             ),
             PostgresEditors(self.connect),
             without_redis=found.sessions_without_redis,

@@ -91,3 +91,28 @@ def test_it_is_told_soon_and_as_configured_and_who_logged_out_stays_so(faulty: F
     # For a connection, and for an answer.
     assert asked.slowest < 2 * SECONDS + 0.3
     client.close()
+
+
+def test_a_log_out_that_replicas_must_know_of_is_undone_by_none_that_takes_over(faulty: FaultyRedis) -> None:
+    with open_client(faulty.url(1), Breaker("sessions", open_seconds=0.05)) as client:
+        sessions = make_sessions(client, replicas=1)
+        asked = Asker()
+        one, other, third = (sessions.sign_in(editor_id).id for editor_id in (7, 8, 9))
+        ends: list[Callable[[], int]] = [
+            lambda: sessions.end(one), lambda: sessions.end_everywhere(other), lambda: sessions.end_all(9)
+        ]  # fmt: skip
+        with faulty.suffering("failed over late"):
+            for end in ends:
+                with pytest.raises(SessionsUnavailableError, match="0 of 1 replicas"):
+                    asked(end)
+            assert [sessions.get(each) for each in (one, other, third)] == [None] * 3
+        assert asked.slowest < 1
+        faulty.attach_replica()
+        wait_for(lambda: asked.answers(sessions, one))
+        assert None not in [sessions.get(each) for each in (one, other, third)]
+        assert [end() for end in ends] == [1, 1, 1]
+        with faulty.suffering("failed over"):
+            # Who took over has no replica itself.
+            with pytest.raises(SessionsUnavailableError, match="0 of 1 replicas"):
+                sessions.end_all(7)
+            assert [sessions.get(each) for each in (one, other, third)] == [None] * 3

@@ -1,7 +1,7 @@
 """Redis and Postgres behind the sessions."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from importlib.resources import files
 from typing import Any
 
@@ -19,6 +19,8 @@ from .service import MOST_SESSIONS, SessionsUnavailableError
 log = structlog.get_logger(__name__)
 
 PACKAGE = "workers.accounts.sessions"
+# For replicas: less than what is waited for an answer.
+WAIT_MS = 500
 
 Connect = Callable[[], AbstractContextManager["psycopg.Connection[Any]"]]
 """An autocommitting connection for the length of a block."""
@@ -29,8 +31,8 @@ class RedisSessions:
 
     `MB:session:<SHA-256 of the id>`, `MB:sessions:editor:<id>`, `MB:sessions:clock`. MusicBrainz Server may have the
     same database: its own sessions are `MB:session:<40 digits>`, ours have 64. `seconds` that a session lasts,
-    `idle_seconds` that it may be unused, `most` of one editor. Clients must not decode responses; they may repeat
-    commands.
+    `idle_seconds` that it may be unused, `most` of one editor; `replicas` that must know of an end before it is told.
+    Clients must not decode responses; they may repeat commands.
     """
 
     def __init__(
@@ -41,12 +43,15 @@ class RedisSessions:
         seconds: float,
         idle_seconds: float,
         most: int = MOST_SESSIONS,
+        replicas: int = 0,
     ) -> None:
+        self._client = client
         self._prefix = f"{namespace}:session:"
         self._beside = f"{namespace}:sessions:"
         self._lasts_ms = int(seconds * 1000)
         self._idle_ms = int(idle_seconds * 1000)
         self._most = most
+        self._replicas = replicas
         package = files(PACKAGE)
 
         def script(name: str) -> Any:
@@ -73,24 +78,33 @@ class RedisSessions:
         return bool(written)
 
     def end(self, name: str, *, everywhere: bool) -> int:
-        return int(self._run("end", [self._prefix + name], int(everywhere)))
+        return self._end("end", [self._prefix + name], int(everywhere))
 
     def end_all(self, editor_id: int) -> int:
-        return int(self._run("end_all", [f"{self._beside}editor:{editor_id}"]))
+        return self._end("end_all", [f"{self._beside}editor:{editor_id}"])
 
     def of_editor(self, editor_id: int) -> list[Session]:
         found = map(_session, self._run("list", [f"{self._beside}editor:{editor_id}"]))
         return [session for session in found if session is not None]
 
     def _run(self, script: str, keys: Sequence[str], *args: Any) -> Any:
-        try:
-            return self._scripts[script](keys=keys, args=[self._beside, *args])
-        except redis.RedisError as error:
-            # Only its kind: scripts that fail quote what they were given.
+        with _told():
+            return self._scripts[script](keys, [self._beside, *args])
+
+    def _end(self, script: str, keys: Sequence[str], *args: Any) -> int:
+        if not self._replicas:
+            return int(self._run(script, keys, *args))
+        with _told(), self._client.pipeline(transaction=False) as commands:
+            self._scripts[script](keys, [self._beside, *args], commands)
+            # Over the same connection: it is for what that has written.
+            commands.wait(self._replicas, WAIT_MS)
+            ended, reached = commands.execute()
+        if reached < self._replicas:
             raise SessionsUnavailableError(
-                f"Redis of the sessions does not answer as it should ({type(error).__name__}). "
-                "Check that it runs, that it has memory left, and that REDIS_SESSIONS_URL or REDIS_SERVER is right."
-            ) from error
+                f"Sessions were ended, but {reached} of {self._replicas} replicas know of it: another one may take "
+                "over and bring them back. Ask again; check the replication, or set SESSION_REPLICAS lower."
+            )
+        return int(ended)
 
 
 class PostgresEditors:
@@ -105,6 +119,18 @@ class PostgresEditors:
             cursor.execute(self._sql["may_sign_in"], {"editor_id": editor_id, "spammer": SPAMMER})
             row = cursor.fetchone()
         return row is not None and bool(row[0])
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except redis.RedisError as error:
+        # Only its kind: scripts that fail quote what they were given.
+        raise SessionsUnavailableError(
+            f"Redis of the sessions does not answer as it should ({type(error).__name__}). "
+            "Check that it runs, that it has memory left, and that REDIS_SESSIONS_URL or REDIS_SERVER is right."
+        ) from error
 
 
 def _session(answer: Sequence[Any]) -> Session | None:
