@@ -27,7 +27,9 @@ def put(leased: RedisLeased, lease: Lease, name: str) -> bool:
     return leased.store(name, lease, Loaded(b"old", ("tag",)), seconds=60, cost=0)
 
 
-@pytest.mark.parametrize("ahead", [(-HOURS, 0), (-2, 0), (HOURS, 0), (-HOURS, HOURS), (HOURS, -HOURS), (-HOURS, 1)])
+@pytest.mark.parametrize(
+    "ahead", [(-HOURS, 0), (-2, 0), (-0.9, 0), (HOURS, 0), (-HOURS, HOURS), (HOURS, -HOURS), (-HOURS, 1)]
+)
 def test_what_was_loaded_before_an_invalidation_is_not_stored_whatever_the_clock_did_meanwhile(
     faulty: FaultyRedis, leased: RedisLeased, ahead: tuple[float, float]
 ) -> None:
