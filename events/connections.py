@@ -6,6 +6,7 @@ they wait on purpose, and must not repeat a command.
 redis-py leaves many of its functions without types: what mypy is told to ignore here is that.
 """
 
+import sys
 import threading
 from queue import Empty
 from typing import Any
@@ -141,8 +142,13 @@ class _Guard:
 
 
 def _introduce(connection: Any) -> None:
-    # It is new: to ask whether it lives would make another where it does not, and so on without end.
-    connection.on_connect_check_health(check_health=False)
+    try:
+        # It is new: to ask whether it lives would make another where it does not, and so on without end.
+        connection.on_connect_check_health(check_health=False)
+    except BaseException:
+        # Half introduced, perhaps in another database, it must not be used.
+        connection.disconnect()
+        raise
 
 
 class _Pool(redis.BlockingConnectionPool):
@@ -166,6 +172,10 @@ class _Pool(redis.BlockingConnectionPool):
 
     def release(self, connection: Any) -> None:
         _question.end()
+        error = sys.exception()
+        if error is not None and not isinstance(error, Exception):
+            # Interrupted, perhaps before its answer was read: the next one to ask would get it.
+            connection.disconnect()
         super().release(connection)  # type: ignore[no-untyped-call]
 
     def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:  # noqa: ARG002

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from events.breaker import Breaker
-from events.connections import ASK_SECONDS, CircuitOpenError, open_client
+from events.connections import ASK_SECONDS, CircuitOpenError, greet, open_client
 from events.deadlines import due_within
 from ops.stack.redis import EmbeddedRedis
 from tests.own_redis import server
@@ -181,6 +181,40 @@ def test_a_master_that_became_a_replica_is_left_alone(server: EmbeddedRedis) -> 
             admin.replicaof("NO", "ONE")
         wait_for(lambda: breaker.state == "closed")
         assert client.set("a", 2)
+
+
+def test_who_is_interrupted_leaves_no_answer_behind_for_the_next(
+    server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with client_of(server) as (client, _):
+        client.set("a", 1)
+
+        def interrupt(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as interrupted:
+            # As Dramatiq does to what takes too long: it may come between the command and its answer.
+            interrupted.setattr(client, "parse_response", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                client.blpop(["nothing"], timeout=0.2)
+        assert client.get("a") == b"1"
+        assert client.get("a") == b"1"
+
+
+def test_a_connection_that_was_not_greeted_to_the_end_is_not_used(server: EmbeddedRedis) -> None:
+    heard: list[str] = []
+
+    def greet_badly(_: object, run_id: str) -> None:
+        heard.append(run_id)
+        if len(heard) == 1:
+            raise ZeroDivisionError
+
+    with client_of(server) as (client, _):
+        greet(client, greet_badly)
+        with pytest.raises(ZeroDivisionError):
+            client.ping()
+        assert client.ping()
+        assert len(heard) == 2
 
 
 def test_an_answer_that_is_an_error_says_nothing_against_the_server(server: EmbeddedRedis) -> None:
