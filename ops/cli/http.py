@@ -45,7 +45,7 @@ def get(
         text = f"{outcome.url or 'It'} was not got ({outcome.kind}): {outcome.message}"
         if outcome.kind in {Kind.BAD_URL, Kind.UNIDENTIFIED, Kind.FORBIDDEN_ADDRESS}:
             raise UsageError(text)
-        raise (MbeventsError if outcome.kind is Kind.STATUS_4XX else UnreachableError)(text)
+        raise (MbeventsError if outcome.kind in {Kind.STATUS_4XX, Kind.API_ERROR} else UnreachableError)(text)
     if as_json:
         put_json({"outcome": "answer", **_plain(outcome)})
     elif outcome.found:

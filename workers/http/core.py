@@ -201,8 +201,9 @@ def host_of(url: httpx.URL) -> str:
 
 
 def told(url: httpx.URL) -> str:
-    """A URL as it may be logged and shown: queries hold tokens."""
-    return f"{url.scheme}://{url.netloc.decode('ascii')}{url.path}"
+    """A URL as it may be logged and shown: queries hold tokens, and what is encoded may be a terminal's commands."""
+    path, _, _ = url.raw_path.partition(b"?")
+    return f"{url.scheme}://{url.netloc.decode('ascii')}{path.decode('ascii')}"
 
 
 def matches(host: str, pattern: str) -> bool:

@@ -85,6 +85,9 @@ def test_hosts_that_only_look_like_wikimedias_are_not(host: str) -> None:
 
 def test_what_is_told_of_a_url_has_no_query() -> None:
     assert told(parsed_url("https://example.org:8443/a/b?token=secret#c")) == "https://example.org:8443/a/b"
+    # Nor anything that a terminal or a log would take for more than text.
+    assert told(parsed_url("https://example.org/a%0A%1B[2J%3Fb?c")) == "https://example.org/a%0A%1B[2J%3Fb"
+    assert told(parsed_url("https://example.org/ü")) == "https://example.org/%C3%BC"
 
 
 def test_maxlag_is_asked_of_mediawikis_api_only_and_once() -> None:
