@@ -66,7 +66,7 @@ def test_who_has_little_time_waits_for_a_part_of_it_and_a_paused_server_is_found
         assert pid is not None
         os.kill(pid, signal.SIGSTOP)
         with due_within(0.1):
-            assert seconds_of(lambda: client.get("a")) < 0.1
+            assert seconds_of(lambda: client.get("a")) < SECONDS * 0.8
         wait_for(lambda: breaker.state == "open")
         os.kill(pid, signal.SIGCONT)
         wait_for(lambda: breaker.state == "closed")
@@ -88,7 +88,7 @@ def test_who_has_little_time_waits_as_little_for_a_free_connection(server: Embed
     with client_of(server, size=1) as (client, _):
         held = client.connection_pool.get_connection()
         with due_within(0.1):
-            assert seconds_of(client.ping) < 0.1
+            assert seconds_of(client.ping) < SECONDS * 0.8
         client.connection_pool.release(held)
         assert client.ping()
 

@@ -22,8 +22,9 @@ def test_who_has_no_deadline_waits_as_long_as_it_takes(question: Question) -> No
 
 
 def test_a_question_takes_a_part_of_what_is_left_and_no_more_than_it_would(question: Question) -> None:
+    assert LEAST_SECONDS <= 0.2 * SHARE
     with due_within(0.4):
-        assert begun(question) == pytest.approx(0.4 * SHARE, abs=0.01)
+        assert 0.2 * SHARE < begun(question) <= 0.4 * SHARE
         assert question.was_cut
     with due_within(60):
         assert begun(question) == 1.0
@@ -48,9 +49,9 @@ def test_all_waits_of_a_question_share_its_time(question: Question) -> None:
 
 def test_the_sooner_of_two_deadlines_counts(question: Question) -> None:
     with due_within(0.4), due_within(60):
-        assert begun(question) == pytest.approx(0.4 * SHARE, abs=0.01)
+        assert 0.2 * SHARE < begun(question) <= 0.4 * SHARE
     with due_within(60), due_within(0.4):
-        assert begun(question) == pytest.approx(0.4 * SHARE, abs=0.01)
+        assert 0.2 * SHARE < begun(question) <= 0.4 * SHARE
 
 
 def test_what_is_done_after_a_question_and_after_the_block_is_in_no_hurry(question: Question) -> None:
@@ -75,6 +76,6 @@ def test_an_answer_that_comes_in_small_pieces_takes_no_longer(question: Question
 
         with pytest.raises(TimeoutError):
             read()
-        assert time.monotonic() - began < 2 * LEAST_SECONDS
+        assert time.monotonic() - began < 0.5
         with pytest.raises(TimeoutError):
             cut.sendall(b"x")

@@ -187,7 +187,7 @@ def test_what_cannot_be_renewed_is_left_alone_for_a_while_however_many_read_it(p
     with hostile(answers(b"old"), answers(status="403 No"), answers(b"new")) as server:
         got(one.get(server.url, caching=caching))
         wait_for(lambda: got(one.get(server.url, caching=caching)).stale and len(server.requests) == 2)
-        for _ in range(20):
+        for _ in range(10):
             assert got(one.get(server.url, caching=caching)).body == b"old"
         assert len(server.requests) == 2
         wait_for(lambda: got(one.get(server.url, caching=caching)).body == b"new")
