@@ -5,7 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from weakref import WeakValueDictionary
 
 import structlog
@@ -21,6 +21,8 @@ log = structlog.get_logger(__name__)
 
 # Seconds by which a lease may outlive its call's deadline: the answer may be on its way to us when it is given up.
 _GRACE = 5.0
+# Longest single wait.
+_PIECE_SECONDS = 1.0
 # Of what is owed, how many turns a call gives back before its own: it has a deadline.
 _MOST_SETTLED = 20
 
@@ -33,7 +35,8 @@ class Turn:
 
 class _Queue:
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        # It knows whose it is.
+        self.lock = threading.RLock()
 
 
 class Gate:
@@ -86,9 +89,11 @@ class Gate:
         # Of a process only the first in line asks, or hundreds of threads would ask Redis again and again.
         with self._lock:
             queue = self._queues.setdefault(bucket, _Queue())
-        if not queue.lock.acquire(timeout=max(0.0, until - self._clock())):
-            raise CallError(Kind.LIMITED, f"There was no turn to ask {policy.name} in time: too many want to.")
         try:
+            # In short pieces: a thread that is asked to end hears it between them.
+            while not queue.lock.acquire(timeout=max(0.0, min(until - self._clock(), _PIECE_SECONDS))):
+                if self._clock() >= until:
+                    raise CallError(Kind.LIMITED, f"There was no turn to ask {policy.name} in time: too many want to.")
             while True:
                 left = until - self._clock()
                 buckets, wait = self._take(bucket, policy, lease, min(LEASE_SECONDS, left + _GRACE))
@@ -100,10 +105,11 @@ class Gate:
                         f"The next turn to ask {policy.name} is in {wait:.1f} s, which is too late for this call.",
                         retry_after=wait,
                     )
-                # In short pieces: a thread that is asked to end hears it between them.
-                self._sleep(min(wait, 1.0))
+                self._sleep(min(wait, _PIECE_SECONDS))
         finally:
-            queue.lock.release()
+            # Ours also if it was asked to end at the very moment when it got it.
+            with suppress(RuntimeError):
+                queue.lock.release()
 
     def _take(self, bucket: str, policy: Policy, lease: str, seconds: float) -> tuple[Buckets, float]:
         try:

@@ -2,9 +2,13 @@
 
 # ruff: noqa: ARG002 (doubles have the signatures of what they stand for)
 
+import ctypes
+import linecache
+import sys
 import threading
+import time
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
@@ -221,3 +225,44 @@ def test_of_a_process_only_the_first_in_line_asks() -> None:
     for each in threads:
         each.join(10)
     assert sorted(done) == list(range(5))
+
+
+class Interrupted(BaseException):
+    """As Dramatiq's for what takes too long."""
+
+
+def test_who_is_interrupted_while_waiting_keeps_nobody_from_the_host() -> None:
+    go = threading.Event()
+
+    class Slow(Scripted):
+        def take(self, bucket: str, policy: Policy, lease: str, seconds: float) -> float:
+            self.asked += 1
+            go.wait(10)
+            return 0
+
+    buckets, done = Slow(0), []
+    turns = Gate(buckets)
+
+    def call(n: int) -> None:
+        with suppress(Interrupted), turns.turn("b", Policy("p"), until=time.monotonic() + 5):
+            done.append(n)
+
+    callers = [threading.Thread(target=call, args=(n,)) for n in range(5)]
+    callers[0].start()
+    wait_for(lambda: buckets.asked == 1)
+    for each in callers[1:]:
+        each.start()
+        wait_for(lambda each=each: "acquire" in waits_in(each))  # type: ignore[misc]
+    ended = callers[1].ident
+    assert ended is not None
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ended), ctypes.py_object(Interrupted))
+    go.set()
+    for each in callers:
+        each.join(10)
+    assert sorted(done) == [0, 2, 3, 4]
+
+
+def waits_in(thread: threading.Thread) -> str:
+    """The line that it is at."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    return linecache.getline(frame.f_code.co_filename, frame.f_lineno) if frame is not None else ""
