@@ -23,7 +23,7 @@ from events.derivation import mapping
 from events.derivation.entity_map import FILENAME as ENTITY_MAP
 from events.errors import MbeventsError
 from events.sql import queries
-from ops import asyncapi
+from ops import alerts, asyncapi
 from ops.events_page import events_page
 from ops.metrics import metrics_page
 from ops.settings_page import settings_page
@@ -68,10 +68,11 @@ def asyncapi_document() -> Iterator[Generated]:
 
 
 def pages() -> Iterator[Generated]:
-    """The pages of the documentation that are made from declarations."""
+    """The pages of the documentation, and the rules for alerts, that are made from declarations."""
     yield Generated("ops/docs/settings.md", settings_page().encode())
     yield Generated("ops/docs/metrics.md", metrics_page().encode())
     yield Generated("ops/docs/events.md", events_page().encode())
+    yield Generated("ops/docs/alerts.yml", alerts.rules())
 
 
 def entity_map() -> Iterator[Generated]:

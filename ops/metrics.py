@@ -71,7 +71,7 @@ DECLARATIONS: tuple[Declaration, ...] = (
     ),
     _counter(
         "mbevents_cache_loads_total",
-        "Loads: stored, refused (an event overtook it), shared, unleased, failed, stale (failed, the old stays).",
+        "Loads: stored, refused (an event overtook it), shared, unleased, failed; stale: failed ones, the old stays.",
         "kind",
         "outcome",
     ),
@@ -86,6 +86,7 @@ DECLARATIONS: tuple[Declaration, ...] = (
     ),
     _histogram("mbevents_cache_invalidation_seconds", "Duration of what one message asks the caches to forget."),
     _gauge("mbevents_circuit_open", "1 while a server that did not answer is left alone for a moment.", "circuit"),
+    _counter("mbevents_circuit_openings_total", "Times that this began: also those between two scrapes.", "circuit"),
     _counter(
         "mbevents_session_operations_total",
         "Sessions begun, signed in, read, looked at, written, ended or listed: done, none (there is no such session), "
@@ -156,6 +157,13 @@ DECLARATIONS: tuple[Declaration, ...] = (
         "host",
         "rule",
     ),
+    _counter(
+        "mbevents_web_requests_total",
+        "Requests to the web by route (empty: none, or turned away before) and class of status (2xx …).",
+        "route",
+        "status",
+    ),
+    _histogram("mbevents_web_seconds", "From a request to the beginning of its answer.", "route"),
     _counter(
         "mbevents_feed_requests_total",
         "Requests to the feed: by name of the token (empty: none that is valid), what was asked for (empty: "

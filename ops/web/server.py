@@ -25,6 +25,7 @@ from ops.web.feed import PREFIX as FEED
 from ops.web.feed import make_router
 from ops.web.health import Answer, Health
 from ops.web.limits import RateLimited
+from ops.web.measured import Measured
 from ops.web.problems import problem
 
 if TYPE_CHECKING:
@@ -106,6 +107,8 @@ def serve(runtime: "Runtime", service: "Service") -> None:
         # Who has a token for the feed catches up as fast as it can, and mirrors of other makes know no 429.
         limit = service.settings.web_rate_limit
         app.add_middleware(RateLimited, limiter=runtime.limiter, limit=limit, free=[FEED])
+    # The last one is the first that is asked.
+    app.add_middleware(Measured, telemetry=service.telemetry)
     with listening(service.settings.web_listen) as listener:
         host, port, *_ = listener.getsockname()
         log.info("web_listens", host=host, port=port)

@@ -34,6 +34,7 @@ class Servers:
         self.telemetry = telemetry or NoTelemetry()
         self._closing = closing
         self._clients: dict[RedisRole, redis.Redis] = {}
+        self._open_circuits: set[str] = set()
 
     @cached_property
     def database_url(self) -> str:
@@ -88,6 +89,12 @@ class Servers:
 
     def _note_circuit(self, name: str, state: str) -> None:
         self.telemetry.gauge("mbevents_circuit_open", state != "closed", circuit=name)
+        if state == "closed":
+            self._open_circuits.discard(name)
+        elif name not in self._open_circuits:
+            # Not each vain trial while it is open.
+            self._open_circuits.add(name)
+            self.telemetry.count("mbevents_circuit_openings_total", circuit=name)
         if state != "half_open":
             log.warning("circuit_changed", circuit=name, state=state)
 

@@ -217,6 +217,7 @@ class ReadThrough:
         try:
             loaded = load()
         except BaseException as error:
+            self._count("mbevents_cache_loads_total", kind, "failed")
             if lease is not None:
                 self._give_back(name, lease)
             if flight is not None and isinstance(error, Exception):

@@ -51,6 +51,26 @@ def test_metrics_of_the_whole_system_are_in_prometheus_format(port: int) -> None
     assert {"mbevents_build_info", "mbevents_head_position", "mbevents_workers", "mbevents_dead_letters"} <= families
 
 
+def test_answers_are_counted_by_route_and_class_of_status(port: int) -> None:
+    for path, status in (
+        ("/entity/artist/95e9aba6-f85c-48a0-9ec9-395d4f0e3875", 200),
+        ("/entity/artist/00000000-0000-4000-8000-000000000002", 404),
+        ("/entity/artist/nonsense", 400),
+        ("/api/musicbrainz/replication-7.tar.bz2", 400),
+        ("/nowhere/at/all", 404),
+        ("/api/musicbrainz/replication-7.tar.bz2?token=secret", 403),
+    ):
+        assert get(port, path)[0] == status
+    page = get(port, "/metrics")[1].decode()
+    entity, packet = "/entity/{entity_type}/{mbid}", "/api/musicbrainz/{name}"
+    assert f'mbevents_web_requests_total{{route="{entity}",status="2xx"}} 1.0' in page
+    assert f'mbevents_web_requests_total{{route="{entity}",status="4xx"}} 2.0' in page
+    assert f'mbevents_web_requests_total{{route="{packet}",status="4xx"}} 2.0' in page
+    assert 'mbevents_web_requests_total{route="",status="4xx"} 1.0' in page
+    assert f'mbevents_web_seconds_count{{route="{entity}"}} 3.0' in page
+    assert "secret" not in page
+
+
 def test_it_is_not_ready_without_our_tables_and_says_why(port: int, runtime: Runtime) -> None:
     with runtime.connection() as connection:
         connection.execute("DROP SCHEMA mbevents CASCADE")

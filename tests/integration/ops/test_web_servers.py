@@ -11,7 +11,9 @@ from typing import Any, cast
 import pytest
 import redis
 
+from ops.metrics import PrometheusTelemetry
 from ops.settings import RedisRole, Settings
+from ops.wiring import Runtime
 from tests.chaos.redis.conftest import start_redis
 from tests.integration.ops.test_web import get
 from tests.redis_process import RedisProcess
@@ -49,7 +51,9 @@ def ready(port: int) -> tuple[int, str, set[str]]:
     return status, told["status"], {name for name, check in told["checks"].items() if not check["ok"]}
 
 
-def test_the_web_stays_up_and_is_ready_again_by_itself(port: int, server: RedisProcess) -> None:
+def test_the_web_stays_up_and_is_ready_again_by_itself(port: int, server: RedisProcess, runtime: Runtime) -> None:
+    assert isinstance(runtime.telemetry, PrometheusTelemetry)
+    measured = runtime.telemetry.registry
     assert ready(port) == (200, "ready", set())
     server.kill()
     assert get(port, "/healthz")[0] == 200
@@ -59,8 +63,14 @@ def test_the_web_stays_up_and_is_ready_again_by_itself(port: int, server: RedisP
     for role in RedisRole:
         assert f'mbevents_server_up{{server="{role.name.lower()}"}} 0.0'.encode() in page
     assert b'mbevents_server_up{server="database"} 1.0' in page
+    for _ in range(3):
+        with pytest.raises(redis.ConnectionError):
+            runtime.client(RedisRole.SESSIONS).ping()
     server.start()
     wait_for(lambda: ready(port) == (200, "ready", set()))
+    circuit = {"circuit": "redis sessions"}
+    assert measured.get_sample_value("mbevents_circuit_openings_total", circuit) == 1
+    assert measured.get_sample_value("mbevents_circuit_open", circuit) == 0
     # What was asked of the servers is told again for a moment.
     wait_for(lambda: b'mbevents_server_up{server="broker"} 1.0' in get(port, "/metrics")[1])
 

@@ -57,7 +57,8 @@ def test_what_is_invalidated_during_its_load_is_not_kept() -> None:
 
 
 def test_a_load_that_fails_leaves_the_next_one_free() -> None:
-    cache = through(FakeLeased())
+    telemetry = FakeTelemetry()
+    cache = through(FakeLeased(), telemetry=telemetry)
 
     def fail() -> Loaded:
         raise LookupError
@@ -68,6 +69,7 @@ def test_a_load_that_fails_leaves_the_next_one_free() -> None:
     assert cache.get_or_load("page", rows) == b"{}"
     assert cache.get_or_load("page", rows) == b"{}"
     assert rows.loads == 1
+    assert telemetry.counts["mbevents_cache_loads_total", "search", "failed"] == 1
 
 
 def many(work: Any, number: int = 6) -> list[threading.Thread]:
