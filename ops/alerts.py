@@ -59,7 +59,7 @@ ALERTS: tuple[Alert, ...] = (
         "WebFails",
         f'sum by (route) ({_rate(_WEB + """{status="5xx"}""")}) > 0.05 * sum by (route) ({_rate(_WEB)})',
         5,
-        "More than a twentieth of the answers to {{ $labels.route }} are 5xx: /readyz and " + _DOCTOR,
+        "More than a twentieth of the answers to {{ $labels.route }} are 5xx. " + _DOCTOR,
         page=True,
     ),
     Alert(

@@ -25,7 +25,7 @@ def _home() -> "Path":
 def start(as_json: AsJson = False) -> None:
     """Start both servers, to stay.
 
-    With the sample database. They run until `stack stop`.
+    With the sample database. They run until `stack stop`; killed, they come back with the next command that needs them.
     """
     import ops.stack
     from ops.stack import control

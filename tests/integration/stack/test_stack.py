@@ -279,6 +279,17 @@ def test_kept_servers_stay_until_they_are_stopped(home: Path) -> None:
     assert status.postgres_pid is not None
     assert status.redis_pid is not None
     time.sleep(1.5)
+    # Killed, they are brought back by whoever comes next, and stay when it goes.
+    for pid in (status.postgres_pid, status.redis_pid):
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda pid=pid: is_gone(pid))  # type: ignore[misc]
+    assert control.status(home).redis_pid is None
+    with start(home):
+        pass
+    back = control.status(home)
+    assert back.kept
+    assert back.postgres_pid not in (None, status.postgres_pid)
+    assert back.redis_pid not in (None, status.redis_pid)
     with start(home) as stack, pytest.raises(EmbeddedServerError, match="are in use"):
         control.stop(home)
     # It was asked to stop, so the last user stopped it.
