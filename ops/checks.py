@@ -44,8 +44,8 @@ def redis_check(runtime: "Runtime", role: RedisRole) -> Callable[[], object]:
     if runtime.redis_url(role).startswith("amqp"):
         return lambda: depths(runtime)
     client = runtime.client(role)
-    # It changes nothing, and a replica refuses it.
-    return lambda: client.persist("mbevents:nothing")
+    # It changes nothing, and a replica refuses it; of the one namespace that the user may be confined to.
+    return lambda: client.persist(f"{runtime.settings.redis_namespace}:nothing")
 
 
 def redis_checks(runtime: "Runtime", roles: Iterable[RedisRole]) -> dict[str, Callable[[], object]]:
