@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
@@ -11,6 +10,7 @@ from pathlib import Path
 import redis
 
 from ops.stack.redis import find_binary
+from tests.ports import free_port
 from tests.waiting import wait_for
 
 
@@ -29,9 +29,7 @@ class RedisProcess:
         keeps: bool = False,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         self.socket = folder / f"{self.port}.sock"
         self._environment = {**os.environ, **(environment or {})}
         self._options = ["--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.socket)]

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import pytest
 
 from ops.stack import Stack, control
 from tests.conftest import cloning, quick_folder
+from tests.ports import free_port
 
 MBEVENTS = [sys.executable, "-W", "error", "-m", "ops.cli"]
 # Of ours, which the machine of a developer may have set.
@@ -128,10 +128,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20) -> bool:
 def make_home() -> Iterator[Home]:
     parent = Path(tempfile.mkdtemp(prefix="mbe-", dir=quick_folder()))
     parent.chmod(0o755)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    home = Home(parent / "home", port)
+    home = Home(parent / "home", free_port())
     try:
         yield home
     finally:

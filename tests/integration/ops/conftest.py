@@ -17,6 +17,7 @@ from ops.web import server
 from ops.wiring import Runtime, open_runtime
 from producers.capture import service as capture
 from tests.conftest import TEMPLATE, quick_folder
+from tests.ports import free_port
 from tests.waiting import wait_for
 
 INSTALLED = "ops_installed"
@@ -54,22 +55,15 @@ def rename(runtime: Runtime, mark: str = "!") -> int:
 
 
 @pytest.fixture
-def free_port() -> int:
-    """A port of the loopback that nobody had a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture
-def port(runtime: Runtime, settings: Settings, free_port: int) -> Iterator[int]:
+def port(runtime: Runtime, settings: Settings) -> Iterator[int]:
     """Where the web process of `runtime` listens."""
-    service = Service("web", settings.model_copy(update={"web_listen": f"127.0.0.1:{free_port}"}))
+    port = free_port()
+    service = Service("web", settings.model_copy(update={"web_listen": f"127.0.0.1:{port}"}))
     thread = threading.Thread(target=server.serve, args=(runtime, service))
     thread.start()
     try:
-        wait_for(lambda: listens(free_port))
-        yield free_port
+        wait_for(lambda: listens(port))
+        yield port
     finally:
         service.stop.set()
         thread.join(10)

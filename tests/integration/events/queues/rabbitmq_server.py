@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import pika
 import pika.exceptions
+
+from tests.ports import free_port
 
 # Before the one on PATH: on Debian, run by root, that one becomes another user, who cannot read the tests' folder.
 DEBIAN = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
@@ -28,7 +29,7 @@ def find() -> Path | None:
 @contextmanager
 def running(server: Path, home: Path) -> Iterator[str]:
     """URL of a server that keeps everything below `home` and listens nowhere beyond loopback."""
-    amqp, distribution, mapper = _free_ports(3)
+    amqp, distribution, mapper = (free_port() for _ in range(3))
     config = home / "rabbitmq.conf"
     config.write_text(
         f"listeners.tcp.1 = 127.0.0.1:{amqp}\ndisk_free_limit.absolute = 10MB\nlog.console.level = error\n"
@@ -86,14 +87,3 @@ def _end(server: "subprocess.Popen[bytes]") -> None:
     with suppress(ProcessLookupError):
         os.killpg(server.pid, signal.SIGKILL)
     server.wait(10)
-
-
-def _free_ports(n: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(n)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()

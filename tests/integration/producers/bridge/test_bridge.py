@@ -199,7 +199,8 @@ def test_a_sleeping_bridge_is_woken_at_once_and_one_that_is_awake_is_not_notifie
             before, began = len(publisher.events), time.monotonic()
             editor.execute(RENAME, (artist,))
             hear(publisher, before + 1)
-            assert time.monotonic() - began < 0.5
+            # Long before it would look by itself.
+            assert time.monotonic() - began < 5
             wait_for(lambda: awake(editor))
             editor.execute(RENAME, (artist,))
             hear(publisher, before + 2)
@@ -222,7 +223,7 @@ def test_a_writer_that_thought_it_awake_and_commits_when_it_sleeps_is_seen(
         late.commit()
         began = time.monotonic()
         hear(publisher, 2)
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("part_rows", [5_000, 2])
