@@ -56,18 +56,21 @@ def write(path: Path, members: Mapping[str, bytes], now: Any) -> None:
 
 
 def contents(connection: Connection) -> dict[str, str]:
-    """A digest of each table that a mirror has like its master, also of those that its own triggers keep."""
+    """A digest of the rows of each table that has any, of those that a mirror has like its master, also those that
+    its own triggers keep."""
     tables = connection.execute(
         "SELECT format('%%I.%%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-        "WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND n.nspname = ANY (%s) "
+        # Most tables of the sample never had a row: planning to read them all takes half a second.
+        "WHERE (c.relkind = 'r' AND pg_relation_size(c.oid) > 0 OR c.relkind = 'p') "
+        "AND NOT c.relispartition AND n.nspname = ANY (%s) "
         "AND (c.relname !~ '^(edit|vote|editor|autoeditor|application|unreferenced_row_log|deleted_entity|old_editor)' "
         "OR c.relname = 'editor_collection_type') AND c.relname !~ '(_raw|_pending_update|tag_relation)$'",
         (["musicbrainz", "cover_art_archive", "event_art_archive", "documentation", "statistics", "wikidocs"],),
     ).fetchall()
     connection.execute("SET datestyle = ISO")
     query = " UNION ALL ".join(
-        f"SELECT '{table}', md5(coalesce(string_agg(t::text, E'\\n' ORDER BY t::text COLLATE \"C\"), '')) "
-        f"FROM {table} t"
+        f"SELECT '{table}', md5(string_agg(t::text, E'\\n' ORDER BY t::text COLLATE \"C\")) "
+        f"FROM {table} t HAVING count(*) > 0"
         for (table,) in tables
     )
     return dict(connection.execute(query).fetchall())
