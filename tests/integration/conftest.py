@@ -42,5 +42,6 @@ def bucket(s3: None) -> str:
     import boto3
 
     name = f"test-{uuid.uuid4().hex}"
-    boto3.session.Session().client("s3").create_bucket(Bucket=name)
+    # The default session: another one reads all that boto3 knows of AWS again.
+    boto3.client("s3").create_bucket(Bucket=name)
     return name

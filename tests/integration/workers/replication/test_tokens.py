@@ -65,7 +65,7 @@ def test_the_doorkeeper_knows_new_tokens_at_once_and_forgets_revoked_ones_within
     doorkeeper = Doorkeeper(tokens.hashes)
     assert doorkeeper.who("x" * 40) is None
     token = tokens.create("alice")
-    wait_for(lambda: doorkeeper.who(token) == "alice", seconds=0.5)
+    wait_for(lambda: doorkeeper.who(token) == "alice", seconds=1.5)
     tokens.revoke("alice")
     wait_for(lambda: doorkeeper.who(token) is None, seconds=3)
 
