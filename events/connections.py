@@ -79,6 +79,14 @@ class _Guard:
         self._lock = threading.Lock()
         self._asks = False
         self._ended = threading.Event()
+        # Connections of an earlier one are not used any more.
+        self.era = 0
+
+    def leave(self, era: int) -> None:
+        """A connection of that era leads to who is the master no more: so do all of it, and when that is the master
+        again, be it of nobody else, those that were idle meanwhile must not lead there."""
+        if era == self.era:
+            self.era += 1
 
     def end(self) -> None:
         """Nobody uses the pool any more."""
@@ -134,6 +142,9 @@ class _Guard:
             connection.connect()  # type: ignore[no-untyped-call]
             connection.send_command("PERSIST", "mbevents:nothing")  # type: ignore[no-untyped-call]
             connection.read_response()
+        except redis.exceptions.NoPermissionError:
+            # It answers, and what it is will be seen by who may ask.
+            return True
         except redis.RedisError:
             return False
         finally:
@@ -197,10 +208,18 @@ class _Watched(AbstractConnection):
 
     def __init__(self, *, guard: _Guard, socket_timeout: float, **options: Any) -> None:
         self._guard = guard
+        self._era = guard.era
         self._seconds = socket_timeout
         super().__init__(socket_timeout=socket_timeout, **options)
 
+    def connect(self) -> None:
+        """Before each use; only that thread ends what others left."""
+        if self._era != self._guard.era:
+            self.disconnect()  # type: ignore[no-untyped-call]
+        super().connect()  # type: ignore[no-untyped-call]
+
     def _connect(self) -> CutSocket:
+        self._era = self._guard.era
         self.socket_connect_timeout = self.socket_timeout = _question.cut(self._seconds)
         found = super()._connect()  # type: ignore[no-untyped-call, safe-super]  # redis-py's class for the kind of socket
         return CutSocket(found, _question, self._seconds)
@@ -222,6 +241,7 @@ class _Watched(AbstractConnection):
             # It was the master once: what it tells to readers may be old. The next connection looks its address up
             # again; that one is made says nothing for it.
             self.disconnect()  # type: ignore[no-untyped-call]
+            self._guard.leave(self._era)
             self._guard.failed(error, surely=True)
             raise
         except redis.ResponseError:

@@ -131,6 +131,9 @@ class FaultyRedis:
             admin.set("mbevents:test", 1, px=1)
             wait_for(lambda: admin.wait(1, 100) == 1)
 
+    def end_clients_of_replica(self) -> None:
+        self._tell(self.replica, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
     @staticmethod
     def _tell(server: RedisProcess, *command: Any) -> None:
         with redis.Redis.from_url(server.url()) as admin:

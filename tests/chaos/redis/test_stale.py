@@ -72,6 +72,9 @@ def happens(faulty: FaultyRedis, chance: random.Random) -> None:
                 with faulty.suffering("failed over late"):
                     time.sleep(chance.uniform(0, 0.1))
                 faulty.attach_replica()
+                # As Sentinel does. Who had nothing to ask there since would believe it to be the master when it is one
+                # again, while others are not there yet: what it forgets and they do not, no cache can know of.
+                faulty.end_clients_of_replica()
 
 
 def evict(client: "redis.Redis", chance: random.Random) -> None:

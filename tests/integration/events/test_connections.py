@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from events.breaker import Breaker
-from events.connections import ASK_SECONDS, CircuitOpenError, greet, open_client
+from events.connections import ASK_SECONDS, CircuitOpenError, open_client
 from events.deadlines import due_within
 from ops.stack.redis import EmbeddedRedis
 from tests.own_redis import server
@@ -36,6 +36,17 @@ def seconds_of(work: Any) -> float:
     with pytest.raises(redis.RedisError):
         work()
     return time.monotonic() - began
+
+
+def ask(connection: Any, *command: Any) -> Any:
+    connection.send_command(*command)
+    return connection.read_response()
+
+
+def client_ids(admin: "redis.Redis") -> set[str]:
+    """Of all who are connected, but for the one who asks."""
+    own = str(admin.client_id())
+    return {each["id"] for each in admin.client_list() if each["id"] != own}
 
 
 def test_a_paused_server_costs_its_time_out_a_few_times_then_nothing_and_heals(server: EmbeddedRedis) -> None:
@@ -201,20 +212,59 @@ def test_who_is_interrupted_leaves_no_answer_behind_for_the_next(
         assert client.get("a") == b"1"
 
 
-def test_a_connection_that_was_not_greeted_to_the_end_is_not_used(server: EmbeddedRedis) -> None:
-    heard: list[str] = []
+def test_a_connection_that_was_not_introduced_to_the_end_is_not_used(
+    server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_client(server.url(7), Breaker("redis test"), seconds=SECONDS) as client:
 
-    def greet_badly(_: object, run_id: str) -> None:
-        heard.append(run_id)
-        if len(heard) == 1:
-            raise ZeroDivisionError
+        def interrupt(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
 
-    with client_of(server) as (client, _):
-        greet(client, greet_badly)
-        with pytest.raises(ZeroDivisionError):
-            client.ping()
+        with monkeypatch.context() as interrupted:
+            # Before SELECT.
+            interrupted.setattr(redis.UnixDomainSocketConnection, "on_connect_check_health", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                client.ping()
+        client.set("a", 1)
+    with redis.Redis.from_url(server.url(7)) as there:
+        assert there.get("a") == b"1"
+
+
+def test_connections_that_were_idle_while_their_server_was_no_master_are_not_used_when_it_is_one_again(
+    server: EmbeddedRedis,
+) -> None:
+    with client_of(server) as (client, breaker), redis.Redis.from_url(server.url()) as admin:
+        pool = client.connection_pool
+        # One in use and five that are idle.
+        held = [pool.get_connection() for _ in range(6)]
+        for connection in held[1:]:
+            pool.release(connection)
+        old = client_ids(admin)
+        admin.replicaof("127.0.0.1", "1")
+        with pytest.raises(redis.ReadOnlyError):
+            ask(held[0], "SET", "a", 1)
+        pool.release(held[0])
+        admin.replicaof("NO", "ONE")
+        wait_for(lambda: breaker.state == "closed")
+        held = [pool.get_connection() for _ in range(6)]
+        for connection in held:
+            ask(connection, "PING")
+        assert not old & client_ids(admin)
+        for connection in held:
+            pool.release(connection)
+
+
+def test_a_user_who_may_use_our_keys_only_finds_the_server_again(server: EmbeddedRedis) -> None:
+    with client_of(server) as (client, breaker), redis.Redis.from_url(server.url()) as admin:
+        admin.acl_setuser("default", enabled=True, nopass=True, reset_keys=True, keys=["MB:*"], commands=["+@all"])
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGSTOP)
+        for _ in range(3):
+            seconds_of(client.ping)
+        assert breaker.state == "open"
+        os.kill(server.pid, signal.SIGCONT)
+        wait_for(lambda: breaker.state == "closed")
         assert client.ping()
-        assert len(heard) == 2
 
 
 def test_an_answer_that_is_an_error_says_nothing_against_the_server(server: EmbeddedRedis) -> None:
