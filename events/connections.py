@@ -182,12 +182,14 @@ class _Pool(redis.BlockingConnectionPool):
         self._seconds = seconds
 
     def release(self, connection: Any) -> None:
-        _question.end()
-        error = sys.exception()
-        if error is not None and not isinstance(error, Exception):
-            # Interrupted, perhaps before its answer was read: the next one to ask would get it.
-            connection.disconnect()
-        super().release(connection)  # type: ignore[no-untyped-call]
+        try:
+            _question.end()
+            error = sys.exception()
+            if error is not None and not isinstance(error, Exception):
+                # Interrupted, perhaps before its answer was read: the next one to ask would get it.
+                connection.disconnect()
+        finally:
+            super().release(connection)  # type: ignore[no-untyped-call]
 
     def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:  # noqa: ARG002
         breaker = self._guard.breaker
