@@ -1,6 +1,5 @@
 """kill -9 of the bridge, at every moment of its work."""
 
-import multiprocessing
 import signal
 from collections.abc import Iterator
 
@@ -11,8 +10,7 @@ import redis
 from events.log import service as event_log
 from ops.stack import Stack
 from tests.chaos.bridge.drain import drain_and_die, opened_bridge
-
-FORKS = multiprocessing.get_context("forkserver")
+from tests.chaos.forks import FORKS
 
 
 @pytest.fixture
@@ -25,7 +23,6 @@ def client(redis_server: Stack) -> Iterator["redis.Redis"]:
 def test_killed_at_any_moment_nothing_is_lost_and_nothing_comes_twice_in_the_log(
     captured: str, redis_server: Stack, client: "redis.Redis"
 ) -> None:
-    FORKS.set_forkserver_preload(["tests.chaos.bridge.drain"])
     url = redis_server.redis_url(6)
     deaths = 0
     with (

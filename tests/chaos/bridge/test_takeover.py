@@ -1,6 +1,5 @@
 """kill -9 of the bridge that leads, with another one standing by."""
 
-import multiprocessing
 import os
 import signal
 import time
@@ -11,9 +10,9 @@ from events.locks import LEADER_KEY
 from events.log import service as event_log
 from ops.stack import Stack
 from tests.chaos.bridge.drain import lead
+from tests.chaos.forks import FORKS
 from tests.waiting import wait_for
 
-FORKS = multiprocessing.get_context("forkserver")
 LEADER = (
     "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = %s AND granted"
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
@@ -21,7 +20,6 @@ LEADER = (
 
 
 def test_the_standby_leads_within_two_seconds_and_nothing_is_lost(captured: str, redis_server: Stack) -> None:
-    FORKS.set_forkserver_preload(["tests.chaos.bridge.drain"])
     url = redis_server.redis_url(6)
     with psycopg.connect(captured, autocommit=True) as editor:
         leader = FORKS.Process(target=lead, args=(captured, url))

@@ -1,6 +1,5 @@
 """kill -9 of an export, at every moment of its work."""
 
-import multiprocessing
 import signal
 from hashlib import sha256
 from pathlib import Path
@@ -8,16 +7,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.chaos.forks import FORKS
 from tests.chaos.replication.export_process import export_and_die, exporter
 from tests.integration.workers.replication.export.conftest import begin
 from tests.integration.workers.replication.export.support import Master
 
-FORKS = multiprocessing.get_context("forkserver")
-
 
 @pytest.mark.timeout(280)
 def test_killed_at_any_moment_no_packet_is_lost_or_another(captured: str, tmp_path: Path) -> None:
-    FORKS.set_forkserver_preload(["tests.chaos.replication.export_process"])
     begin(captured)
     master = Master(captured, tmp_path)
     survivor = exporter(captured, tmp_path)

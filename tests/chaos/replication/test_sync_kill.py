@@ -1,13 +1,13 @@
 """kill -9 of who brings a mirror up to date, at moments all through its work; and SIGTERM."""
 
 import json
-import multiprocessing
 import signal
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from tests.chaos.forks import FORKS
 from tests.chaos.replication.sync_process import sync, sync_and_die
 from tests.integration.workers.replication.conftest import Connection
 from tests.integration.workers.replication.support import differing, export
@@ -15,7 +15,6 @@ from tests.integration.workers.replication.sync.command import environment, star
 from tests.integration.workers.replication.sync.feed_server import TOKEN, served
 from tests.waiting import wait_for
 
-FORKS = multiprocessing.get_context("forkserver")
 FIRST = "(SELECT min(id) FROM artist)"
 
 
@@ -36,7 +35,6 @@ def test_killed_at_any_moment_a_mirror_is_unchanged_or_a_packet_further(
     mirror_url: str,
     tmp_path: Path,
 ) -> None:
-    FORKS.set_forkserver_preload(["tests.chaos.replication.sync_process"])
     folder = tmp_path / "feed"
     folder.mkdir()
     deaths = 0
