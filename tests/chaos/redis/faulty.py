@@ -123,6 +123,8 @@ class FaultyRedis:
 
     def attach_replica(self) -> None:
         """Who was left by a failover follows the new master."""
+        # One that follows it already would wait a second before it looks for it again.
+        self._tell(self.replica, "REPLICAOF", "NO", "ONE")
         self._tell(self.replica, "REPLICAOF", "127.0.0.1", self.master.port)
         self.wait_for_replica()
 
