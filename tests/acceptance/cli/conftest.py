@@ -1,6 +1,7 @@
 """The real command line in processes of its own: on embedded servers in a temporary home, or on the run's servers."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -40,6 +41,11 @@ class Done:
     code: int
     out: str
     err: str
+
+    @property
+    def said(self) -> str:
+        """On standard error, without what it says meanwhile on a machine where it takes long."""
+        return re.sub(r"^.* … \(\d+ s\)\n", "", self.err, flags=re.MULTILINE)
 
 
 class Home:

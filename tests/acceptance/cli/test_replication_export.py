@@ -28,8 +28,8 @@ def test_packets_are_made_on_demand_and_by_the_clock(own_home: Home) -> None:
     begun = home.run("replication", "export", environment=MASTER)
     assert begun.code == 0, begun.err
     assert begun.out == ""
-    assert begun.err.startswith("Replication begins at 0")
-    assert len(begun.err.splitlines()) == 1
+    assert begun.said.startswith("Replication begins at 0")
+    assert len(begun.said.splitlines()) == 1
     changed = rename(home)
     looked = home.run("replication", "export", "--dry-run", "--json", environment=MASTER)
     assert json.loads(looked.out) == {"sequence": 1, "transactions": 2, "changes": changed + 1, "begun": False}
@@ -40,9 +40,9 @@ def test_packets_are_made_on_demand_and_by_the_clock(own_home: Home) -> None:
     assert (packet["number"], packet["changes"], packet["transactions"]) == (1, changed + 1, 2)
     assert packets(home) == ["replication-1-v2.tar.bz2", "replication-1.tar.bz2"]
     again = home.run("replication", "export", environment=MASTER)
-    assert (again.code, again.out, again.err) == (0, "", "Nothing has changed since the last packet.\n")
+    assert (again.code, again.out, again.said) == (0, "", "Nothing has changed since the last packet.\n")
     looked = home.run("replication", "export", "--dry-run", environment=MASTER)
-    assert (looked.code, looked.err) == (0, "Nothing has changed since the last packet.\n")
+    assert (looked.code, looked.said) == (0, "Nothing has changed since the last packet.\n")
 
     often = MASTER | {"REPLICATION_EXPORT_INTERVAL": "1"}
     started = [home.start(name, environment=often) for name in ("bridge", "worker", "scheduler")]

@@ -186,9 +186,9 @@ def test_a_packet_is_inspected(mirror: Mirror) -> None:
     assert mirror.run("inspect", "5", "--limit", "1").code == 2
     none = mirror.store / "none"
     none.write_bytes(b"root:x:0")
-    assert mirror.run("inspect", str(none)).err.startswith(f"mbevents: {none}: ")
+    assert mirror.run("inspect", str(none)).said.startswith(f"mbevents: {none}: ")
     assert mirror.run("inspect", "6").code == 4
     file.write_bytes(target.getvalue()[:-9])
     cut = mirror.run("inspect", "5")
     assert cut.code == 1
-    assert cut.err.startswith("mbevents: replication-5-v2.tar.bz2: ")
+    assert cut.said.startswith("mbevents: replication-5-v2.tar.bz2: ")
