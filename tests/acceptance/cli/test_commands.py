@@ -162,7 +162,7 @@ def test_a_tail_catches_up_goes_on_and_ends_at_once(home: Home) -> None:
     assert told[: len(logged)] == logged
     positions = [int(each["sequence"]) for each in told]
     assert positions == list(range(positions[0], positions[-1] + 1))
-    assert tail.end(seconds=2) == 130
+    assert tail.end(seconds=10) == 130
     assert tail.err == ""
 
 
