@@ -1,7 +1,7 @@
 """Whether the servers that a process depends on answer: what /readyz asks, and the web page's gauges."""
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ import redis
 
 from events.errors import UnreachableError
 from events.queues.types import Depth
-from ops.asking import in_thread
+from ops.asking import Asking
 from ops.settings import RedisRole
 
 if TYPE_CHECKING:
@@ -85,23 +85,27 @@ def probe_client(url: str) -> "redis.Redis":
     )
 
 
-def system_samples(runtime: "Runtime") -> Iterable[Sample]:
-    """The gauges of `ops.metrics.SYSTEM`, as the servers tell them now; what is away is told as such."""
+def system_samples(runtime: "Runtime") -> Callable[[], Iterator[Sample]]:
+    """Asks for the gauges of `ops.metrics.SYSTEM`, as the servers tell them then; what is away is told as such."""
     servers: dict[str, Callable[[], list[Sample]]] = {
         "database": partial(_of_database, runtime),
         "broker": partial(_of_broker, runtime),
         **{name: partial(_of_role, check) for name, check in redis_checks(runtime, _ONLY_ASKED).items()},
     }
-    asked = {name: in_thread(samples) for name, samples in servers.items()}
-    replication = in_thread(partial(_of_replication, runtime))
-    wait([*asked.values(), replication], LONGEST_SECONDS)
-    for name, answer in asked.items():
-        # Two kinds of broker, each with errors of its own.
-        samples = _told(answer, *(_DATABASE_AWAY if name == "database" else (Exception,)))
-        yield ("mbevents_server_up", {"server": name}, samples is not None)
-        yield from samples or ()
-    # Nothing of it is worse than none of it, and that the database is away is told already.
-    yield from _told(replication, *_DATABASE_AWAY) or ()
+    replication: Callable[[], list[Sample]] = partial(_of_replication, runtime)
+    asking = Asking({**servers, "replication": replication})
+
+    def ask() -> Iterator[Sample]:
+        answers = asking.ask(LONGEST_SECONDS)
+        for name in servers:
+            # Two kinds of broker, each with errors of its own.
+            samples = _told(answers[name], *(_DATABASE_AWAY if name == "database" else (Exception,)))
+            yield ("mbevents_server_up", {"server": name}, samples is not None)
+            yield from samples or ()
+        # Nothing of it is worse than none of it, and that the database is away is told already.
+        yield from _told(answers["replication"], *_DATABASE_AWAY) or ()
+
+    return ask
 
 
 def _told(answer: "Future[list[Sample]]", *away: type[Exception]) -> list[Sample] | None:

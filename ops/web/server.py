@@ -89,7 +89,7 @@ def roles_needed(settings: Settings) -> list[RedisRole]:
 
 def serve(runtime: "Runtime", service: "Service") -> None:
     """Until the service is to stop. Raises UsageError when the address cannot be had."""
-    service.registry.register(metrics.Asked(lambda: system_samples(runtime)))
+    service.registry.register(metrics.Asked(system_samples(runtime)))
     needed = roles_needed(service.settings)
     health = Health(
         "web",

@@ -34,7 +34,7 @@ def found(findings: list[Finding]) -> dict[str, Finding]:
 
 def page(runtime: Runtime) -> str:
     registry = CollectorRegistry()
-    registry.register(Asked(lambda: checks.system_samples(runtime)))
+    registry.register(Asked(checks.system_samples(runtime)))
     return metrics.page(registry).decode()
 
 
@@ -208,6 +208,27 @@ def test_servers_that_hang_cost_a_few_seconds_together_and_are_told_in_the_same_
     assert [each.check for each in findings] == [*database, *roles, "queues", "workers"]
     assert {each.check for each in findings if each.ok is False} == {"database", *roles}
     assert not any(each.ok for each in findings)
+
+
+def test_what_hangs_holds_one_thread_however_often_somebody_scrapes(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, let_go = list[Runtime](), threading.Event()
+
+    def hangs(runtime: Runtime) -> list[checks.Sample]:
+        asked.append(runtime)
+        let_go.wait(20)
+        return []
+
+    monkeypatch.setattr(checks, "LONGEST_SECONDS", 0.05)
+    monkeypatch.setattr(checks, "_of_replication", hangs)
+    samples = checks.system_samples(runtime)
+    for _ in range(3):
+        assert list(samples())
+    assert len(asked) == 1
+    let_go.set()
+    monkeypatch.undo()
+    wait_for(lambda: ("mbevents_server_up", {"server": "database"}, True) in samples())
 
 
 def test_a_database_that_is_none_of_musicbrainz_is_told(runtime: Runtime, settings: Settings) -> None:
