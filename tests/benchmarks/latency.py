@@ -12,7 +12,6 @@ processes, the servers too, is counted.
 import os
 import random
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -30,6 +29,7 @@ import redis
 
 import ops.stack
 from tests.benchmarks.harness import report, say
+from tests.ports import free_port
 
 EDITS = 400
 IDLE_SECONDS = 30.0
@@ -62,9 +62,7 @@ def main() -> None:
 
 @contextmanager
 def _up(home: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        listen = f"127.0.0.1:{free.getsockname()[1]}"
+    listen = f"127.0.0.1:{free_port()}"
     environment = {**os.environ, "MBEVENTS_HOME": str(home), "WEB_LISTEN": listen}
     for name in ("DATABASE_URL", "REDIS_SERVER", "BROKER_URL"):
         environment.pop(name, None)

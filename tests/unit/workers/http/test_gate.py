@@ -45,6 +45,19 @@ class Scripted:
         self.given_back.append(hold)
 
 
+class Slow(Scripted):
+    """Gives turns to all who asked when it may `go` on."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.go = threading.Event()
+
+    def take(self, bucket: str, policy: Policy, lease: str, seconds: float) -> float:
+        wait = super().take(bucket, policy, lease, seconds)
+        self.go.wait(10)
+        return wait
+
+
 class Counted:
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
@@ -200,15 +213,7 @@ def threads(name: str) -> list[threading.Thread]:
 
 
 def test_of_a_process_only_the_first_in_line_asks() -> None:
-    go = threading.Event()
-
-    class Slow(Scripted):
-        def take(self, bucket: str, policy: Policy, lease: str, seconds: float) -> float:
-            self.asked += 1
-            go.wait(10)
-            return 0
-
-    buckets = Slow(0)
+    buckets = Slow()
     turns = Gate(buckets)
     done: list[int] = []
 
@@ -221,7 +226,7 @@ def test_of_a_process_only_the_first_in_line_asks() -> None:
         each.start()
     wait_for(lambda: buckets.asked == 1)
     assert buckets.asked == 1
-    go.set()
+    buckets.go.set()
     for each in threads:
         each.join(10)
     assert sorted(done) == list(range(5))
@@ -232,15 +237,7 @@ class Interrupted(BaseException):
 
 
 def test_who_is_interrupted_while_waiting_keeps_nobody_from_the_host() -> None:
-    go = threading.Event()
-
-    class Slow(Scripted):
-        def take(self, bucket: str, policy: Policy, lease: str, seconds: float) -> float:
-            self.asked += 1
-            go.wait(10)
-            return 0
-
-    buckets, done = Slow(0), []
+    buckets, done = Slow(), []
     turns = Gate(buckets)
 
     def call(n: int) -> None:
@@ -256,7 +253,7 @@ def test_who_is_interrupted_while_waiting_keeps_nobody_from_the_host() -> None:
     ended = callers[1].ident
     assert ended is not None
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ended), ctypes.py_object(Interrupted))
-    go.set()
+    buckets.go.set()
     for each in callers:
         each.join(10)
     assert sorted(done) == [0, 2, 3, 4]
