@@ -2,10 +2,10 @@
 
 import signal
 import time
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import redis
 
@@ -25,7 +25,24 @@ FAULTS: Sequence[Fault] = get_args(Fault)
 AWAY: Set[Fault] = {"killed", "stopped", "too slow"}
 # Clients give up after this; what is slow takes a part of it, what is too slow takes longer.
 SECONDS = 0.3
+# For a connection, and for an answer, on a machine that is busy.
+LONGEST = 2 * SECONDS + 0.3
 HOURS = 4 * 3600
+T = TypeVar("T")
+
+
+class Stopwatch:
+    """Calls what it is given; `slowest`: seconds that the slowest of it took, be it in vain."""
+
+    def __init__(self) -> None:
+        self.slowest = 0.0
+
+    def __call__(self, call: Callable[[], T]) -> T:
+        began = time.monotonic()
+        try:
+            return call()
+        finally:
+            self.slowest = max(self.slowest, time.monotonic() - began)
 
 
 class FaultyRedis:

@@ -1,23 +1,19 @@
 """Whatever happens to the Redis of a cache: what is read is right, comes soon enough, and is never older than the last
 invalidation."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TypeVar
 
 import pytest
 
 from events.breaker import Breaker
 from events.connections import open_client
-from tests.chaos.redis.faulty import AWAY, FAULTS, SECONDS, Fault, FaultyRedis
+from tests.chaos.redis.faulty import AWAY, FAULTS, LONGEST, SECONDS, Fault, FaultyRedis, Stopwatch
 from tests.waiting import wait_for
 from workers.leased.adapters import RedisLeased
 from workers.leased.core import Loaded
 from workers.leased.service import ReadThrough, StoreUnavailableError
-
-T = TypeVar("T")
 
 
 class Page:
@@ -26,7 +22,7 @@ class Page:
     def __init__(self) -> None:
         self.number = 0
         self.loads = 0
-        self.slowest = 0.0
+        self.timed = Stopwatch()
         # The last number that the cache was told about for certain.
         self._told = 0
 
@@ -36,16 +32,16 @@ class Page:
         try:
             # By its name and by its tag in turns.
             if self.number % 2:
-                self._timed(lambda: cache.forget(["page"]))
+                self.timed(lambda: cache.forget(["page"]))
             else:
-                self._timed(lambda: cache.forget(tags=["number"]))
+                self.timed(lambda: cache.forget(tags=["number"]))
         except StoreUnavailableError:
             return False
         self._told = self.number
         return True
 
     def read(self, cache: ReadThrough) -> None:
-        found = self._timed(lambda: cache.get_or_load("page", self._load))
+        found = self.timed(lambda: cache.get_or_load("page", self._load))
         assert found is not None
         assert self._told <= int(found) <= self.number
 
@@ -59,13 +55,6 @@ class Page:
     def _load(self) -> Loaded:
         self.loads += 1
         return Loaded(b"%d" % self.number, ("number",))
-
-    def _timed(self, call: Callable[[], T]) -> T:
-        began = time.monotonic()
-        try:
-            return call()
-        finally:
-            self.slowest = max(self.slowest, time.monotonic() - began)
 
 
 @contextmanager
@@ -103,4 +92,4 @@ def test_nothing_stale_is_read_nobody_waits_for_long_and_it_heals(faulty: Faulty
             if again:
                 wait_for(lambda: page.change(cache))
     # A read and a lease, each given up after its time.
-    assert page.slowest < 2 * SECONDS + 0.3
+    assert page.timed.slowest < LONGEST
