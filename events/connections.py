@@ -175,7 +175,11 @@ class _Pool(redis.BlockingConnectionPool):
     @property
     def timeout(self) -> float:
         """Seconds to wait for a free connection."""
-        return _question.cut(self._seconds)
+        try:
+            return _question.cut(self._seconds)
+        except TimeoutError:
+            # No error of redis-py's, for which callers look. One that is free is had, and says that it is too late.
+            return 0.0
 
     @timeout.setter
     def timeout(self, seconds: float) -> None:

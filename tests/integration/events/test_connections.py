@@ -13,7 +13,7 @@ import redis
 
 from events.breaker import Breaker
 from events.connections import ASK_SECONDS, CircuitOpenError, open_client
-from events.deadlines import due_within
+from events.deadlines import LEAST_SECONDS, due_within
 from ops.stack.redis import EmbeddedRedis
 from tests.own_redis import server
 from tests.waiting import wait_for
@@ -101,6 +101,18 @@ def test_who_has_little_time_waits_as_little_for_a_free_connection(server: Embed
         with due_within(0.1):
             assert seconds_of(client.ping) < SECONDS * 0.8
         client.connection_pool.release(held)
+        assert client.ping()
+
+
+def test_who_is_late_before_there_is_a_connection_hears_it_as_an_error_of_redis(
+    server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with client_of(server) as (client, _):
+        with monkeypatch.context() as busy:
+            # What it does first.
+            busy.setattr(client.connection_pool, "_checkpid", lambda: time.sleep(1.5 * LEAST_SECONDS))
+            with due_within(0.0):
+                assert seconds_of(client.ping) < SECONDS
         assert client.ping()
 
 
