@@ -2,6 +2,7 @@
 
 import re
 from base64 import b64encode
+from functools import partial
 from hashlib import sha256
 from typing import Protocol
 
@@ -32,18 +33,13 @@ class Reader(Protocol):
 
 def register(app: FastAPI, reader: Reader) -> None:
     """Add the address. What waits for servers runs in threads of its own."""
-
-    def replication_status(request: Request) -> Response:
-        html = wants_page(request.headers.get("accept", ""))
-        try:
-            status = reader.read()
-        except Exception as error:
-            return _failed(error, html=html)
-        return _answer(200, page(status) if html else orjson.dumps(status.to_dict()), html=html)
-
     threads = Threads(MOST_READING)
-    answered = threads.answered(replication_status, lambda error: _failed(error, html=False))
-    app.add_api_route(PATH, answered, methods=["GET", "HEAD"])
+
+    async def replication_status(request: Request) -> Response:
+        html = wants_page(request.headers.get("accept", ""))
+        return await threads.answered(partial(_read, reader, html=html), partial(_failed, html=html))()
+
+    app.add_api_route(PATH, replication_status, methods=["GET", "HEAD"])
 
 
 def wants_page(accept: str) -> bool:
@@ -55,6 +51,14 @@ def wants_page(accept: str) -> bool:
             found = next((match for text in parameters if (match := _QUALITY.fullmatch(text))), None)
             qualities[kind] = float(found[1]) if found else 1.0
     return qualities["text/html"] > qualities["application/json"]
+
+
+def _read(reader: Reader, *, html: bool) -> Response:
+    try:
+        status = reader.read()
+    except Exception as error:
+        return _failed(error, html=html)
+    return _answer(200, page(status) if html else orjson.dumps(status.to_dict()), html=html)
 
 
 def _failed(error: Exception, *, html: bool) -> Response:
