@@ -6,6 +6,7 @@ they wait on purpose, and must not repeat a command.
 redis-py leaves many of its functions without types: what mypy is told to ignore here is that.
 """
 
+import re
 import sys
 import threading
 from queue import Empty
@@ -31,6 +32,16 @@ HEALTH_CHECK_SECONDS = 30
 ASK_SECONDS = 0.5
 
 _question = Question()
+
+# Scripts of Redis 6.2 tell of it in an error of their own.
+_REFUSES = re.compile(r"(?:Error running script .*: -)?(?:READONLY|NOREPLICAS) ")
+
+
+def is_no_master(error: Exception) -> bool:
+    """Whether a server refuses since it is a replica, or lacks replicas: then another one may be the master by now."""
+    return isinstance(error, (redis.ReadOnlyError, redis.exceptions.MasterDownError)) or (
+        isinstance(error, redis.ResponseError) and _REFUSES.match(str(error)) is not None
+    )
 
 
 class CircuitOpenError(redis.ConnectionError):
@@ -243,15 +254,15 @@ class _Watched(AbstractConnection):
         except (redis.ConnectionError, redis.TimeoutError) as error:
             self._guard.failed(error)
             raise
-        except redis.ReadOnlyError as error:
-            # It was the master once: what it tells to readers may be old. The next connection looks its address up
-            # again; that one is made says nothing for it.
-            self.disconnect()  # type: ignore[no-untyped-call]
-            self._guard.leave(self._era)
-            self._guard.failed(error, surely=True)
-            raise
-        except redis.ResponseError:
-            self._guard.breaker.succeeded()
+        except redis.ResponseError as error:
+            if is_no_master(error):
+                # It was once: what it tells to readers may be old. The next connection looks its address up again;
+                # that one is made says nothing for it.
+                self.disconnect()  # type: ignore[no-untyped-call]
+                self._guard.leave(self._era)
+                self._guard.failed(error, surely=True)
+            else:
+                self._guard.breaker.succeeded()
             raise
         self._guard.breaker.succeeded()
         return response

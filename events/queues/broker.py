@@ -20,6 +20,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from events.catalogue import SLOW_QUEUES
+from events.connections import is_no_master
 
 from .consumer import Hand, RedisConsumer
 from .core import redis_id
@@ -61,10 +62,11 @@ class _MasterOnly(redis.Redis):
     def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
         try:
             return super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]
-        except redis.ReadOnlyError:
-            # The next ones look its address up again.
-            connection.disconnect()
-            self.connection_pool.disconnect(inuse_connections=False)
+        except redis.ResponseError as error:
+            if is_no_master(error):
+                # The next ones look its address up again.
+                connection.disconnect()
+                self.connection_pool.disconnect(inuse_connections=False)
             raise
 
 

@@ -14,6 +14,7 @@ import redis
 from events.breaker import Breaker
 from events.connections import ASK_SECONDS, CircuitOpenError, open_client
 from events.deadlines import LEAST_SECONDS, due_within
+from events.queues.broker import connect_redis
 from ops.stack.redis import EmbeddedRedis
 from tests.own_redis import server
 from tests.waiting import wait_for
@@ -204,6 +205,37 @@ def test_a_master_that_became_a_replica_is_left_alone(server: EmbeddedRedis) -> 
             admin.replicaof("NO", "ONE")
         wait_for(lambda: breaker.state == "closed")
         assert client.set("a", 2)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+        "NOREPLICAS Not enough good replicas to write.",
+        # A script's, of Redis 6.2.
+        "ERR Error running script (call to f_1898f1b1020716618eaa6e3acd093f6c8cc7c135): @user_script:5: "
+        "@user_script: 5: -READONLY You can't write against a read only replica. ",
+    ],
+)
+def test_a_server_that_says_in_other_words_that_it_is_no_master_is_left_alone_too(
+    server: EmbeddedRedis, refusal: str
+) -> None:
+    with client_of(server) as (client, breaker), connect_redis(server.url()) as broker:
+        for each in (client, broker):
+            old = each.client_id()
+            with pytest.raises(redis.ResponseError):
+                each.eval("return redis.error_reply(ARGV[1])", 0, refusal)
+            wait_for(lambda: breaker.state == "closed")
+            assert each.client_id() != old
+
+
+def test_a_script_that_failed_for_another_reason_says_nothing_against_the_server(server: EmbeddedRedis) -> None:
+    with client_of(server) as (client, breaker):
+        old = client.client_id()
+        with pytest.raises(redis.ResponseError):
+            client.eval("return redis.error_reply(ARGV[1])", 0, "ERR Error running script: no -READONLY at all")
+        assert breaker.state == "closed"
+        assert client.client_id() == old
 
 
 def test_who_is_interrupted_leaves_no_answer_behind_for_the_next(
