@@ -1,13 +1,16 @@
 """Addresses of servers: read, given a database's number, and shown without what is secret in them."""
 
 import re
+from inspect import signature
 from ipaddress import ip_address
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 HIDDEN = "***"
 _SECRET_PARAMETERS = {"password", "sslpassword", "passfile", "token"}
 _CONNINFO_SECRET = re.compile(r"((?:ssl)?password)\s*=\s*(?:'(?:[^'\\]|\\.)*'|\S+)", re.IGNORECASE)
 _REDIS_SCHEMES = {"redis", "rediss", "unix"}
+# What a URL may say of a connection beside its address. The rest, such as time-outs and the size of pools, is ours.
+_REDIS_OPTIONS = {"db", "username", "password", "client_name", "protocol"}
 
 
 def redis_base(server: str) -> str:
@@ -23,11 +26,14 @@ def redis_base(server: str) -> str:
     if parts.scheme == "unix":
         if not parts.path.startswith("/"):
             raise ValueError("a unix:// address needs the absolute path of a socket")
-        if any(name == "db" for name, _ in parse_qsl(parts.query)):
-            raise ValueError("it must not choose a database (db=…): each role has its own")
-        return url
-    if not parts.hostname:
+    elif not parts.hostname:
         raise ValueError("the host is missing")
+    _check_redis(parts)
+    # Of a path and this Redis's client takes this.
+    if any(name == "db" for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
+        raise ValueError("it must not choose a database (db=…): each role has its own")
+    if parts.scheme == "unix":
+        return url
     if parts.path not in ("", "/", "/0"):
         raise ValueError("it must not choose a database (a path): each role has its own")
     where = parts.netloc if port is not None else f"{parts.netloc.removesuffix(':')}:6379"
@@ -55,6 +61,22 @@ def check_role_url(url: str, *schemes: str) -> None:
     numbers += [value for name, value in parse_qsl(parts.query, keep_blank_values=True) if name == "db"]
     if not all(re.fullmatch("[0-9]+", number) for number in numbers):
         raise ValueError("its database is not a number: write redis://host:port/5, or unix:///path?db=5")
+    _check_redis(parts)
+
+
+def _check_redis(parts: SplitResult) -> None:
+    """What Redis's client would only stumble over when it connects."""
+    try:
+        (parts.hostname or "").encode("idna")
+    except UnicodeError:
+        raise ValueError("its host is no name: a part of it is empty or longer than 63 letters") from None
+    known = set(_REDIS_OPTIONS)
+    if parts.scheme == "rediss":
+        from redis import SSLConnection
+
+        known |= {name for name in signature(SSLConnection).parameters if name.startswith("ssl_")}
+    if not known.issuperset(name for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
+        raise ValueError(f"it has an option (after the ?) that is none of {', '.join(sorted(known))}")
 
 
 def numbered(base: str, database: int) -> str:

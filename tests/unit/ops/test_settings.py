@@ -89,6 +89,8 @@ def test_a_value_and_a_file_at_once_are_refused() -> None:
         ("REDIS_SERVER", "redis://:s3cret@h:port", "its port is not a number"),
         ("REDIS_SERVER", "redis://:s3cret@h/3", "must not choose a database"),
         ("REDIS_SERVER", "unix:///run/s3cret?db=2", "must not choose a database"),
+        ("REDIS_SERVER", "redis://:s3cret@h?db=2", "must not choose a database"),
+        ("REDIS_SERVER", "redis://:s3cret@h?s3cret=5", "option .* that is none of client_name, db"),
         ("REDIS_SERVER", "unix://s3cret", "absolute path"),
         ("REDIS_SERVER", "redis://", "host is missing"),
         ("BROKER_URL", "s3cret", "BROKER_URL is wrong .*redis://, rediss://, unix://, amqp://, amqps://"),
@@ -99,6 +101,9 @@ def test_a_value_and_a_file_at_once_are_refused() -> None:
         ("REDIS_PUBSUB_URL", "redis://:s3cret@h/1/2", "its database is not a number"),
         ("REDIS_ENTITIES_URL", "unix:///run/s3cret?db=x", "its database is not a number"),
         ("REDIS_ENTITIES_URL", "unix://s3cret", "absolute path"),
+        ("REDIS_ENTITIES_URL", "redis://:s3cret@h/0?max_connections=5", "option .* that is none of client_name, db"),
+        ("REDIS_ENTITIES_URL", "redis://:s3cret@h/0?ssl_ca_certs=ca.pem", "option .* that is none of"),
+        ("REDIS_ENTITIES_URL", "redis://:s3cret@a..b/0", "its host is no name"),
         ("REDIS_SESSIONS_URL", "rediss://:s3cret@/1", "host is missing"),
         ("REDIS_SESSIONS_URL", "redis://:s3cret@h:port/1", "its port is not a number"),
         ("BROKER_URL", "redis://:s3cret@h/six", "its database is not a number"),
@@ -143,8 +148,11 @@ def test_an_empty_misspelt_name_is_none_and_one_in_the_file_is_told_with_it(tmp_
 
 @pytest.mark.parametrize(
     "url",
-    ["redis://h", "redis://h/", "redis://h/3", "redis://h?db=3", "unix:///a", "unix:///a?db=3", "rediss://h:1/15"],
-)
+    [
+        "redis://h", "redis://h/", "redis://h/3", "redis://h?db=3", "unix:///a", "unix:///a?db=3", "rediss://h:1/15",
+        "redis://[::1]:1/3?client_name=mbevents", "rediss://my_redis/3?ssl_ca_certs=ca.pem&protocol=2",
+    ],
+)  # fmt: skip
 def test_a_roles_url_may_choose_its_database(url: str) -> None:
     assert load({"REDIS_SERVER": "h", "REDIS_PUBSUB_URL": url}).settings.redis_url(RedisRole.PUBSUB) == url
 
