@@ -94,3 +94,16 @@ def test_who_signs_in_after_it_was_set_back_has_all_the_time_and_can_be_logged_o
     assert sessions.end_everywhere(new.id) == 2
     assert sessions.get(old.id) is None
     assert not kept(client)
+
+
+def test_one_that_was_used_by_a_clock_that_redis_threw_away_ends(
+    faulty: FaultyRedis, client: "redis.Redis", sessions: Sessions
+) -> None:
+    clock, old = Time(faulty), sessions.sign_in(7)
+    clock.is_set(-2 * HOUR)
+    assert sessions.get(old.id) is not None
+    client.delete("MB:sessions:clock")
+    # It would stand for two hours more than it may.
+    assert sessions.look(old.id) is None
+    new = sessions.sign_in(7)
+    assert [each.ends for each in sessions.of_editor(7)] == [new.session.ends]

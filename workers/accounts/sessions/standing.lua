@@ -52,7 +52,9 @@ local function standing(key)
         fields[flat[i]] = flat[i + 1]
     end
     local editor, ends = fields.editor, tonumber(fields.ends)
-    if not ends or now >= ends or now > idle_end(key, fields)
+    -- Used when more was `back`: Redis threw the clock away, and nobody knows any more what it was set back by.
+    local lost = tonumber(fields.back or 0) > back
+    if not ends or lost or now >= ends or now > idle_end(key, fields)
         or (editor and not redis.call('ZSCORE', index_of(editor), key)) then
         drop(key, editor)
         return nil
