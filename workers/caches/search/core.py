@@ -44,13 +44,14 @@ def normalised(entity_type: str, name: str) -> str:
     Spaces within a name stay as they are: MusicBrainz has names with two together, and with wide ones. Case matters in
     URLs. Letters beyond ASCII keep theirs too: PostgreSQL folds some of them otherwise than Python.
     """
+    if "\0" in name or any("\ud800" <= each <= "\udfff" for each in name):
+        raise UsageError("A name is UTF-8 without NUL.")
+    # As it was given: marks without end take the square of their number to be put in order, and all threads wait.
+    if len(name.encode()) > LONGEST_BYTES:
+        raise UsageError(f"No name has more than {LONGEST_BYTES:,} bytes.")
     text = unicodedata.normalize("NFC", name).strip()
     if not text:
         raise UsageError("A search needs a name.")
-    if "\0" in text or any("\ud800" <= each <= "\udfff" for each in text):
-        raise UsageError("A name is UTF-8 without NUL.")
-    if len(text.encode()) > LONGEST_BYTES:
-        raise UsageError(f"No name has more than {LONGEST_BYTES:,} bytes.")
     return text.lower() if text.isascii() and entity_type != "url" else text
 
 

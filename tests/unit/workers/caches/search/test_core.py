@@ -31,6 +31,12 @@ def test_what_nothing_can_be_called_is_refused(name: str) -> None:
         normalised("artist", name)
 
 
+def test_a_name_that_is_too_long_is_not_even_normalised() -> None:
+    """Python puts marks in order in the square of their number, and no other thread runs meanwhile."""
+    with pytest.raises(UsageError):
+        normalised("artist", "e\u0301" * (LONGEST_BYTES // 3 + 1))
+
+
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=40))
 def test_normalising_again_changes_nothing_and_a_key_is_short_and_plain(name: str) -> None:
     try:
