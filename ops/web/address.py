@@ -6,6 +6,9 @@ import socket
 from events.errors import UsageError
 from ops.urls import parsed_listen
 
+# Who reads nothing of what is sent for so long is gone, or wants to keep us busy.
+STALLED_SECONDS = 60
+
 
 def listening(address: str) -> socket.socket:
     """A socket that listens on WEB_LISTEN. Raises UsageError when the address cannot be had."""
@@ -15,6 +18,9 @@ def listening(address: str) -> socket.socket:
     # is kept waits 40 ms for the client's acknowledgement.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # Its connections inherit it.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * STALLED_SECONDS)
     try:
         listener.bind((host, port))
         listener.listen(128)

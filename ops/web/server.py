@@ -14,6 +14,7 @@ import uvicorn
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ops import metrics
 from ops.checks import database_check, redis_checks, system_samples
@@ -36,6 +37,8 @@ log = structlog.get_logger(__name__)
 
 # Whoever asks for a page after this has to be content with a closed connection.
 SHUTDOWN_SECONDS = 5
+# A proxy sends a request whole; a connection without one only takes the place of others.
+REQUEST_SECONDS = 10
 
 
 def make_app(health: Health, page: Callable[[], bytes], feed: APIRouter) -> FastAPI:
@@ -114,6 +117,7 @@ def serve(runtime: "Runtime", service: "Service") -> None:
         log.info("web_listens", host=host, port=port)
         config = uvicorn.Config(
             app,
+            http=_Impatient,
             log_config=None,
             access_log=False,
             server_header=False,
@@ -123,6 +127,31 @@ def serve(runtime: "Runtime", service: "Service") -> None:
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
         asyncio.run(_run(_Server(config), listener, service))
+
+
+class _Impatient(H11Protocol):
+    """Closes a connection on which no request comes: uvicorn waits for the first, and for the rest of any, for ever."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._wait()
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._waiting.cancel()
+
+    def on_response_complete(self) -> None:
+        # Before the next request, which may have come already.
+        self._wait()
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._waiting.cancel()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self._waiting = self.loop.call_later(REQUEST_SECONDS, self.timeout_keep_alive_handler)
 
 
 class _Server(uvicorn.Server):

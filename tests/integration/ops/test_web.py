@@ -1,5 +1,6 @@
 import http.client
 import json
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -12,8 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from events.errors import UsageError
 from ops.service import Service
 from ops.settings import Settings
-from ops.web import server
+from ops.web import address, server
 from ops.wiring import Runtime
+from tests.ports import free_port
 
 
 def get(port: int, path: str) -> tuple[int, bytes, str]:
@@ -42,6 +44,32 @@ def test_a_connection_that_is_kept_is_answered_without_delay(port: int) -> None:
         took.append(time.monotonic() - began)
     connection.close()
     assert sorted(took)[20] < 0.03
+
+
+@pytest.mark.parametrize("answered", [0, 1])
+@pytest.mark.parametrize("sent", [b"", b"GET /healthz HTTP/1.1\r\nHost: test\r\nX-Slow: "])
+def test_a_connection_without_a_request_is_closed_after_a_while(
+    port: int, answered: int, sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many of them as the process may have files would keep everybody else out."""
+    monkeypatch.setattr(server, "REQUEST_SECONDS", 0.3)
+    with socket.create_connection(("127.0.0.1", port), timeout=4) as connection:
+        connection.sendall(answered * b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n" + sent)
+        while connection.recv(65_536):
+            pass
+
+
+def test_a_connection_that_is_read_no_more_is_closed_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(address, "STALLED_SECONDS", 1)
+    with (
+        address.listening(f"127.0.0.1:{free_port()}") as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as accepted,
+    ):
+        # Far longer than it takes to be closed.
+        accepted.settimeout(20)
+        with pytest.raises(OSError, match="Connection timed out"):
+            accepted.sendall(bytes(50_000_000))
 
 
 def test_metrics_of_the_whole_system_are_in_prometheus_format(port: int) -> None:
