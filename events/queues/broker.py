@@ -256,19 +256,19 @@ class RedisQueues(RedisBroker):  # type: ignore[misc]
         if self._pulse.stop():
             # Without Redis nobody can be told; its reaper finds out.
             with suppress(ConnectionClosed):
-                self._run("leave", [self.namespace], [self.broker_id])
+                self._run("leave", [self.keys.prefix], [self.broker_id])
         self.client.close()
 
     def _beat(self) -> float:
         """Say that this worker lives, and move what is due; seconds until more is."""
-        left = self._run("pulse", [self.namespace], [self.broker_id, CHUNK_MESSAGES])
+        left = self._run("pulse", [self.keys.prefix], [self.broker_id, CHUNK_MESSAGES])
         return float("inf") if left < 0 else left / 1000
 
     # Looking after the queues
 
     def reap(self, *, max_redeliveries: int) -> Reaped:
         """Return or bury what dead workers held. Atomic: any number of callers may do it at once."""
-        return Reaped(*self._run("reap", [self.namespace], [self.heartbeat_timeout, max_redeliveries]))
+        return Reaped(*self._run("reap", [self.keys.prefix], [self.heartbeat_timeout, max_redeliveries]))
 
     def corpses(self, limit: int = 100) -> list[Corpse]:
         """Up to `limit` dead messages that are still in Redis."""
@@ -338,7 +338,7 @@ class RedisQueues(RedisBroker):  # type: ignore[misc]
 
     def idle(self, queue_names: Collection[str], worker: Any) -> bool:  # noqa: ARG002 (RabbitMQ must ask the worker)
         """Nothing waits, is due or is in this worker's hands."""
-        return not self._run("open", [self.namespace], [self.broker_id, *sorted(queue_names)])
+        return not self._run("open", [self.keys.prefix], [self.broker_id, *sorted(queue_names)])
 
     def _run(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
         with _closed_on_error():

@@ -27,6 +27,11 @@ class Keys:
     namespace: str
 
     @property
+    def prefix(self) -> str:
+        """What all keys begin with: a key itself to a user who may use no others."""
+        return f"{self.namespace}:"
+
+    @property
     def heartbeats(self) -> str:
         return f"{self.namespace}:__heartbeats__"
 

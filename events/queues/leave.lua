@@ -1,6 +1,6 @@
 -- Forgets that a worker lives, unless it still holds messages: those are for the reaper, which finds them by its heartbeat.
--- KEYS: namespace. ARGV: worker.
-local ns = KEYS[1] .. ':'
+-- KEYS: what all keys begin with. ARGV: worker.
+local ns = KEYS[1]
 for _, name in ipairs(redis.call('SMEMBERS', ns .. '__queues__')) do
     if redis.call('EXISTS', ns .. '__acks__.' .. ARGV[1] .. '.' .. name) == 1 then
         return 0

@@ -1,5 +1,6 @@
--- How many messages wait, are due or are held by this worker, in one moment. KEYS: namespace. ARGV: worker, queue names.
-local ns = KEYS[1] .. ':'
+-- How many messages wait, are due or are held by this worker, in one moment.
+-- KEYS: what all keys begin with. ARGV: worker, queue names.
+local ns = KEYS[1]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local count = 0

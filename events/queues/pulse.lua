@@ -1,7 +1,7 @@
 -- Says that a worker lives, and moves delayed messages that are due to their queues.
 -- Returns the milliseconds until the next is due, or -1 when none is delayed.
--- KEYS: namespace. ARGV: worker, how many to move at most for each queue.
-local ns = KEYS[1] .. ':'
+-- KEYS: what all keys begin with. ARGV: worker, how many to move at most for each queue.
+local ns = KEYS[1]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- Changes nothing; but after a write that needs no memory a script may write although it is full.

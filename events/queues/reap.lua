@@ -2,8 +2,8 @@
 -- A death counts for a message when it is the first (nobody knows which of those held had been started), and after that
 -- only when the message had been started: what merely waited beside a killer in the same worker is innocent.
 -- Returns how many workers were dead, messages returned and buried, and dead messages that are in Redis now.
--- KEYS: namespace. ARGV: milliseconds without a heartbeat that make a worker dead, deaths that are forgiven.
-local ns = KEYS[1] .. ':'
+-- KEYS: what all keys begin with. ARGV: milliseconds without a heartbeat that make a worker dead, deaths that are forgiven.
+local ns = KEYS[1]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local forgiven = tonumber(ARGV[2])

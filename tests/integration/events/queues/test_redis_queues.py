@@ -338,6 +338,34 @@ def test_namespaces_do_not_meet(redis_broker: MakeBroker) -> None:
     assert list(other.fetch("q", 1)) == []
 
 
+def test_a_user_who_may_use_our_keys_only_can_do_everything(redis_server: Stack) -> None:
+    with redis.Redis.from_url(redis_server.redis_url(6)) as admin:
+        admin.acl_log_reset()
+        admin.acl_setuser(
+            "mbevents",
+            enabled=True,
+            nopass=True,
+            keys=["MB:*"],
+            reset_channels=True,
+            channels=["MB:*"],
+            commands=["+@all", "-@dangerous", "+info"],
+        )
+        url, done = redis_server.redis_url(6).replace("unix://", "unix://mbevents:@"), list[int]()
+        try:
+            broker = RedisQueues(url)
+            actor(broker, "work", "q", noting(done))
+            broker.enqueue_many(numbered("q", 2))
+            broker.enqueue_many([message("q", "work", n=2)], delay=50)
+            broker.reap(max_redeliveries=1)
+            drain(broker)
+            assert sorted(done) == [0, 1, 2]
+            broker.close()
+            # With CLIENT redis-py tells its name, and can do without.
+            assert [each for each in admin.acl_log() if each["object"] != "client"] == []
+        finally:
+            admin.acl_deluser("mbevents")
+
+
 def test_every_trouble_with_redis_is_one_that_workers_wait_out(redis_broker: MakeBroker, redis_server: Stack) -> None:
     broker = redis_broker()
     with redis.Redis.from_url(redis_server.redis_url(6)) as client:
