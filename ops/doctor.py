@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+import redis
 
 from events.errors import UnreachableError
 from events.queues.types import Depth
@@ -171,6 +172,16 @@ def _redis(runtime: "Runtime", role: RedisRole) -> Finding:
     try:
         memory = client.info("memory")
         release = client.info("server").get("redis_version", "?")
+        # It changes nothing, and who takes no writes, such as a replica, refuses it.
+        client.persist(f"{runtime.settings.redis_namespace}:nothing")
+    except redis.ResponseError as error:
+        return Finding(
+            _name(role),
+            False,
+            f"refuses what everything needs: {reason_of(error)}",
+            "Have REDIS_SERVER or the role's own URL lead to the master, as a user with the rights that "
+            "ops/docs/redis.md names; if it does, Redis's log says why it refuses.",
+        )
     except Exception as error:
         return _away(role, error)
     finally:

@@ -238,3 +238,23 @@ def test_a_database_that_is_none_of_musicbrainz_is_told(runtime: Runtime, settin
     findings = found(doctor.examine(runtime))
     assert "no schema musicbrainz" in findings["capture"].detail
     assert findings["log"].ok is None
+
+
+def test_a_redis_that_refuses_writes_or_a_user_who_lacks_rights_is_a_fault(
+    start_redis: Callable[..., RedisProcess],
+) -> None:
+    server = start_redis()
+    settings = AWAY | {"redis_server": f"redis://some:one@127.0.0.1:{server.port}"}
+    with redis.Redis.from_url(server.url()) as admin, open_runtime(Settings.model_validate(settings)) as runtime:
+        admin.acl_setuser("some", enabled=True, passwords=["+one"], keys=["MB:*"], commands=["+@all"])
+        assert found(doctor.examine(runtime))["redis sessions"].ok
+        admin.replicaof("127.0.0.1", "1")
+        told = found(doctor.examine(runtime))["redis sessions"]
+        assert told.ok is False
+        assert "ReadOnlyError" in told.detail
+        assert "lead to the master" in str(told.fix)
+        admin.replicaof("NO", "ONE")
+        admin.acl_setuser("some", enabled=True, passwords=["+one"], keys=["MB:*"], commands=["-@dangerous"])
+        told = found(doctor.examine(runtime))["redis sessions"]
+        assert told.ok is False
+        assert "'info' command" in told.detail
