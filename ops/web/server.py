@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
-from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -22,12 +21,13 @@ from ops.settings import RedisRole, Settings
 from ops.version import version
 from ops.web import entities, replication, sessions, statistics
 from ops.web.address import listening
+from ops.web.feed import METHODS, make_router
 from ops.web.feed import PREFIX as FEED
-from ops.web.feed import make_router
 from ops.web.health import Answer, Health
 from ops.web.limits import RateLimited
 from ops.web.measured import Measured
 from ops.web.problems import problem
+from ops.web.threads import Shared
 
 if TYPE_CHECKING:
     from ops.service import Service
@@ -43,8 +43,8 @@ REQUEST_SECONDS = 10
 
 def make_app(health: Health, page: Callable[[], bytes], feed: APIRouter) -> FastAPI:
     """The application; everything that waits for a server runs in a thread."""
-    # One each, whoever asks and how often: the others are for who wants something else.
-    looking, measuring = CapacityLimiter(1), CapacityLimiter(1)
+    # One at a time, whoever asks and how often, also for who has left meanwhile.
+    looking, measuring = Shared(health.ready), Shared(page)
     app = FastAPI(
         title="mbevents",
         version=version(),
@@ -57,17 +57,17 @@ def make_app(health: Health, page: Callable[[], bytes], feed: APIRouter) -> Fast
 
     app.add_exception_handler(HTTPException, _refused)
 
-    @app.get("/healthz")
+    @app.api_route("/healthz", methods=METHODS)
     async def healthz() -> Response:
         return _response(health.alive())
 
-    @app.get("/readyz")
+    @app.api_route("/readyz", methods=METHODS)
     async def readyz() -> Response:
-        return _response(await to_thread.run_sync(health.ready, limiter=looking))
+        return _response(await looking.get())
 
-    @app.get("/metrics")
+    @app.api_route("/metrics", methods=METHODS)
     async def exposition() -> Response:
-        return _response(Answer(200, await to_thread.run_sync(page, limiter=measuring), metrics.CONTENT_TYPE))
+        return _response(Answer(200, await measuring.get(), metrics.CONTENT_TYPE))
 
     app.include_router(feed)
     return app

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from functools import partial, wraps
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from anyio import CapacityLimiter, fail_after
 from fastapi import Response
@@ -19,6 +19,7 @@ MOST_WAITING = 200
 LONGEST_SECONDS = 15.0
 
 Answering = Callable[..., Response]
+T = TypeVar("T")
 
 
 class Threads:
@@ -65,3 +66,17 @@ class Threads:
             except TimeoutError:
                 pass
         raise UnreachableError("Too many wait for a server that is slow. Ask again soon.")
+
+
+class Shared(Generic[T]):
+    """Makes something in a thread; who asks while it is made gets the same. For one event loop."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._made: asyncio.Future[T] | None = None
+
+    async def get(self) -> T:
+        if self._made is None or self._made.done():
+            self._made = asyncio.wrap_future(in_thread(self._make))
+        # Who gives up takes it from nobody else.
+        return await asyncio.shield(self._made)

@@ -46,6 +46,15 @@ def test_a_connection_that_is_kept_is_answered_without_delay(port: int) -> None:
     assert sorted(took)[20] < 0.03
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+def test_monitors_may_ask_without_wanting_the_answers_body(port: int, path: str) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection.request("HEAD", path)
+    answer = connection.getresponse()
+    assert (answer.status, answer.read()) == (200, b"")
+    connection.close()
+
+
 @pytest.mark.parametrize("answered", [0, 1])
 @pytest.mark.parametrize("sent", [b"", b"GET /healthz HTTP/1.1\r\nHost: test\r\nX-Slow: "])
 def test_a_connection_without_a_request_is_closed_after_a_while(

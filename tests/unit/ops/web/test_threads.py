@@ -9,7 +9,7 @@ from fastapi import Response
 
 from events.errors import UnreachableError
 from ops.web import threads
-from ops.web.threads import Threads
+from ops.web.threads import Shared, Threads
 
 Let = Callable[[], Response]
 
@@ -100,3 +100,38 @@ def test_what_hangs_keeps_no_loop_from_ending(let_go: threading.Event) -> None:
 
     asyncio.run(ask())
     assert all(each.daemon for each in threading.enumerate() if each.name == "asking")
+
+
+def test_what_is_made_is_made_once_for_all_who_ask_meanwhile_and_anew_for_who_asks_after(
+    let_go: threading.Event,
+) -> None:
+    made: list[bool] = []
+
+    def make() -> int:
+        made.append(let_go.wait())
+        return len(made)
+
+    async def ask() -> None:
+        page = Shared(make)
+        asked = [asyncio.create_task(page.get()) for _ in range(50)]
+        await asyncio.sleep(0.05)
+        # One that leaves takes it from nobody else.
+        asked.pop().cancel()
+        let_go.set()
+        assert set(await asyncio.gather(*asked)) == {1}
+        assert await page.get() == 2
+
+    asyncio.run(ask())
+
+
+def test_who_asks_after_a_failure_is_not_told_the_old_one() -> None:
+    outcomes = iter([1 / 3])
+
+    async def ask() -> None:
+        page = Shared(lambda: next(outcomes, None) or 1 / len(""))
+        assert await page.get() == 1 / 3
+        for _ in range(2):
+            with pytest.raises(ZeroDivisionError):
+                await page.get()
+
+    asyncio.run(ask())
