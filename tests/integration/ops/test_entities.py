@@ -182,6 +182,11 @@ def test_a_search_finds_by_name_and_alias_whatever_the_case(client: Browser, run
         assert names(client, entity_type, "ÉLAN vital") == [(name, "alias")]
         # Accents are no matter of case.
         assert names(client, entity_type, "elan vital") == []
+        # An alias without a word may not be found; then it is not said that there is none.
+        found = client.get(f"/entity/{entity_type}", params={"name": "?!"}).json()
+        assert ([(each["name"], each["matched"]) for each in found["entities"]] == [(name, "alias")]) is found[
+            "complete"
+        ]
     execute(runtime, "UPDATE musicbrainz.recording SET name = '!!!' WHERE id = %s", row_of(runtime, "recording"))
     assert names(client, "recording", "!!!") == [("!!!", "name")]
 

@@ -12,7 +12,7 @@ from events.sql import queries
 from schemas.values import ENTITY_TYPES
 
 from ..adapters import Connect
-from .core import Named, Names, spellings
+from .core import Named, Names, has_words, spellings
 
 # Whoever asks waits no longer than for both together.
 SECONDS = 5
@@ -58,8 +58,11 @@ class PostgresNames:
         spelt, all_of_them = spellings(name)
         asked = {"name": name, "spellings": spelt, "limit": limit}
         rows = self._run(self._sql[entity_type], asked, SECONDS)
-        if all_of_them or entity_type not in self._by_words or len(rows) == limit:
+        if entity_type not in self._by_words:
             return rows, True
+        if all_of_them or len(rows) == limit:
+            # Their aliases are looked up by words.
+            return rows, has_words(name)
         try:
             return self._run(self._by_words[entity_type], asked, WORDS_SECONDS), True
         except psycopg.errors.QueryCanceled:

@@ -66,6 +66,11 @@ def spellings(name: str) -> tuple[list[str], bool]:
     return list(dict.fromkeys([name, name.lower(), name.upper(), name.capitalize(), words])), False
 
 
+def has_words(name: str) -> bool:
+    """Whether an index of words has it: not if it is made of signs only."""
+    return any(letter.isalnum() for letter in name)
+
+
 def _cases(letter: str) -> str:
     """Of one letter; none if it is more than one letter in another case, as ß is."""
     lower, upper = letter.lower(), letter.upper()
