@@ -45,7 +45,8 @@ ALERTS: tuple[Alert, ...] = (
         "QueueOld",
         "mbevents_queue_age_seconds > 300",
         5,
-        "Work in the queue {{ $labels.queue }} has waited for {{ $value }} s: start more workers, or see why.",
+        "Work in the queue {{ $labels.queue }} has waited for {{ $value }} s: start more workers, or see why "
+        "(does no worker's --queues name it?).",
     ),
     Alert("DeadLetters", "mbevents_dead_letters > 0", 5, "Work failed for good: `mbevents jobs list`."),
     Alert(

@@ -237,7 +237,11 @@ def _working(depths: dict[str, Depth], workers: int | None) -> Iterator[Finding]
     if old:
         detail = ", ".join(f"{queue}: {d.waiting:,} wait, up to {d.oldest_seconds:.0f} s" for queue, d in old.items())
         yield Finding(
-            "queues", False, detail, "Start more workers (`mbevents worker --processes N`), or see why they are slow."
+            "queues",
+            False,
+            detail,
+            "Start more workers (`mbevents worker --processes N`) and see that their --queues, if they have any, "
+            "leave none out; or see why they are slow.",
         )
     else:
         waiting = sum(depth.waiting for depth in depths.values())

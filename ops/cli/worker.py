@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from ops.settings import Settings
 
 Drain = Annotated[bool, typer.Option("--drain", help="Work until the queues are empty, and end.")]
-Queues = Annotated[str | None, typer.Option(help="Only these queues, by name, with commas.")]
+Queues = Annotated[
+    str | None, typer.Option(help="Only these queues, by name, with commas; other workers have to take the rest.")
+]
 Threads = Annotated[int | None, typer.Option(min=1, max=256, help="Threads of a process (default: WORKER_THREADS).")]
 Processes = Annotated[int, typer.Option(min=1, max=256, help="Worker processes; each is started again if it dies.")]
 
