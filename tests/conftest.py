@@ -17,6 +17,7 @@ from psycopg import sql
 import ops.stack
 from ops.stack import Stack
 from producers.capture.service import install
+from tests.redis_process import RedisProcess
 
 TEMPLATE = "musicbrainz"
 
@@ -113,3 +114,19 @@ def redis_server(stack: Stack) -> Iterator[Stack]:
     yield stack
     client.flushall()
     client.close()
+
+
+@pytest.fixture
+def start_redis() -> Iterator[Callable[..., RedisProcess]]:
+    """Starts servers that the test may kill."""
+    made: list[RedisProcess] = []
+    # Not pytest's own folder: its long path does not fit into a socket's name.
+    with tempfile.TemporaryDirectory(prefix="mbe-") as folder:
+
+        def start(*, master: RedisProcess | None = None) -> RedisProcess:
+            made.append(RedisProcess(Path(folder), master=master))
+            return made[-1]
+
+        yield start
+        for each in made:
+            each.kill()

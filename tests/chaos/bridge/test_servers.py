@@ -20,9 +20,9 @@ from events.telemetry import NoTelemetry
 from ops.stack import Stack
 from producers.bridge.service import Bridge, BridgeOptions
 from tests.chaos.bridge.drain import opened_bridge
-from tests.chaos.bridge.proxy import Proxy
 from tests.conftest import quick_folder
 from tests.integration.producers.bridge.conftest import RecordingPublisher, running
+from tests.proxy import Proxy
 from tests.waiting import wait_for
 
 RENAME = "UPDATE artist SET name = name || '!' WHERE id = (SELECT min(id) FROM artist)"

@@ -1,4 +1,3 @@
-from tests.chaos.redis.conftest import faulty, one_for_all, start_redis
 from tests.integration.events.pubsub.conftest import log, log_database
 
-__all__ = ["faulty", "log", "log_database", "one_for_all", "start_redis"]
+__all__ = ["log", "log_database"]

@@ -8,9 +8,9 @@ import psycopg
 import pytest
 import redis
 
-from tests.chaos.bridge.proxy import Proxy
 from tests.chaos.redis.faulty import FAULTS, Fault, FaultyRedis
 from tests.integration.events.pubsub.support import Follower, Log, publish, wait_for_listeners
+from tests.proxy import Proxy
 from tests.redis_process import RedisProcess
 from tests.waiting import wait_for
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 import redis
 
-from tests.chaos.bridge.proxy import Proxy
+from tests.proxy import Proxy
 from tests.redis_process import RedisProcess
 from tests.server_clock import ServerClock
 from tests.waiting import wait_for

@@ -12,8 +12,8 @@ from events.log.service import Logged
 from events.queues.broker import RedisQueues, connect_redis
 from producers.bridge.adapters import RedisPublisher
 from producers.bridge.publishing import PublishFailedError
-from tests.chaos.bridge.proxy import Proxy
 from tests.integration.events.queues.support import actor, message, working
+from tests.proxy import Proxy
 from tests.redis_process import RedisProcess
 from tests.waiting import wait_for
 from workers.middleware import Retries

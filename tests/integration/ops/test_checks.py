@@ -17,13 +17,10 @@ from ops.doctor import Finding
 from ops.metrics import Asked
 from ops.settings import RedisRole, Settings
 from ops.wiring import Runtime, open_runtime
-from tests.chaos.bridge.proxy import Proxy
-from tests.chaos.redis.conftest import start_redis
 from tests.integration.ops.conftest import rename
+from tests.proxy import Proxy
 from tests.redis_process import RedisProcess
 from tests.waiting import wait_for
-
-__all__ = ["start_redis"]
 
 AWAY = {"database_url": "postgresql://postgres@/mb?host=/nonexistent", "redis_server": "unix:///nonexistent/redis.sock"}
 

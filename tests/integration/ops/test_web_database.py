@@ -17,7 +17,7 @@ from ops.settings import Settings
 from ops.stack import Stack
 from ops.web import threads
 from ops.wiring import Runtime, caches
-from tests.chaos.bridge.proxy import Proxy
+from tests.proxy import Proxy
 from tests.waiting import wait_for
 
 ARTIST = "/entity/artist/8970d868-0723-483b-a75b-51088913d3d4"

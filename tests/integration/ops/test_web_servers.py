@@ -14,12 +14,9 @@ import redis
 from ops.metrics import PrometheusTelemetry
 from ops.settings import RedisRole, Settings
 from ops.wiring import Runtime
-from tests.chaos.redis.conftest import start_redis
 from tests.integration.ops.test_web import get
 from tests.redis_process import RedisProcess
 from tests.waiting import wait_for
-
-__all__ = ["start_redis"]
 
 CACHES = ("entities", "search", "statistics")
 

@@ -8,8 +8,8 @@ import pytest
 from events.pubsub.listening import Timing
 from ops.metrics import PrometheusTelemetry, make_registry
 from ops.stack import Stack
-from tests.chaos.bridge.proxy import Proxy
 from tests.integration.events.pubsub.support import Follower, Log, publish
+from tests.proxy import Proxy
 from tests.waiting import wait_for
 
 # Nothing is found by looking: only what is heard, or what follows from not hearing.
