@@ -1,4 +1,4 @@
-"""The limiter on real servers: many at once by the server's own clock, and whatever happens to the server."""
+"""The limiter on a real server: many at once by its own clock. What happens to it is in tests/chaos/limits."""
 
 import time
 import uuid
