@@ -153,19 +153,7 @@ def names() -> list[tuple[str, str]]:
     """Types and names: of the commonest words and of rare ones, of what many are called and what nobody is."""
     found = []
     for entity_type in ("recording", "release", "release_group", "work", "artist"):
-        for ranks in (
-            (1,),
-            (2,),
-            (1, 2),
-            (2, 1),
-            (1, 1),
-            (1, 2, 3),
-            (1, 2, 3, 4),
-            (5, 1, 1),
-            (700,),
-            (700, 1),
-            (9_000, 8_000),
-        ):
+        for ranks in RANKS:
             found.append((entity_type, " ".join(map(word, ranks))))
         found += [(entity_type, "[untitled]"), (entity_type, "Nobody is called so"), (entity_type, "?")]
     return found

@@ -85,7 +85,8 @@ def test_many_who_ask_at_once_cost_one_look_and_a_check_that_hangs_a_second() ->
     with ThreadPoolExecutor(20) as threads:
         answers = list(threads.map(lambda _: looked_at.ready(), range(20)))
     let_go.set()
-    assert time.monotonic() - began < 1.5
+    # A second look would take another second.
+    assert time.monotonic() - began < 2
     assert {answer.status for answer in answers} == {503}
     assert json.loads(answers[0].body)["checks"]["hangs"]["reason"] == "it did not answer within 1 s"
     assert len(looks) == 1

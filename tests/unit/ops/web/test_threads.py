@@ -35,9 +35,11 @@ def test_of_many_the_places_are_answered_and_the_others_told_after_a_while(let_g
         answered = Threads(3).answered(hangs, refused)
         began = time.monotonic()
         asked = [asyncio.create_task(answered()) for _ in range(10)]
-        told, _ = await asyncio.wait(asked, timeout=0.5)
+        # Who comes first has a place.
+        told, late = await asyncio.wait(asked[3:], timeout=10)
         assert len(told) == 7
-        assert time.monotonic() - began < 1
+        assert not late
+        assert time.monotonic() - began < 5
         let_go.set()
         return Counter([(await each).status_code for each in asked])
 
