@@ -6,7 +6,6 @@ they wait on purpose, and must not repeat a command.
 redis-py leaves many of its functions without types: what mypy is told to ignore here is that.
 """
 
-import re
 import sys
 import threading
 from queue import Empty
@@ -20,6 +19,7 @@ from redis.retry import Retry
 
 from .breaker import Breaker, State
 from .deadlines import CutSocket, Question
+from .masters import Master, OfMaster, is_no_master
 
 log = structlog.get_logger(__name__)
 
@@ -32,16 +32,6 @@ HEALTH_CHECK_SECONDS = 30
 ASK_SECONDS = 0.5
 
 _question = Question()
-
-# Scripts of Redis 6.2 tell of it in an error of their own.
-_REFUSES = re.compile(r"(?:Error running script .*: -)?(?:READONLY|NOREPLICAS) ")
-
-
-def is_no_master(error: Exception) -> bool:
-    """Whether a server refuses since it is a replica, or lacks replicas: then another one may be the master by now."""
-    return isinstance(error, (redis.ReadOnlyError, redis.exceptions.MasterDownError)) or (
-        isinstance(error, redis.ResponseError) and _REFUSES.match(str(error)) is not None
-    )
 
 
 class CircuitOpenError(redis.ConnectionError):
@@ -65,6 +55,7 @@ def open_client(url: str, breaker: Breaker, *, size: int = POOL_SIZE, seconds: f
         max_connections=size,
         timeout=seconds,
         guard=guard,
+        master=Master(),
         health_check_interval=HEALTH_CHECK_SECONDS,
         # redis-py's own ten tries would turn a dead cache, which is a miss, into seconds.
         retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
@@ -90,14 +81,6 @@ class _Guard:
         self._lock = threading.Lock()
         self._asks = False
         self._ended = threading.Event()
-        # Connections of an earlier one are not used any more.
-        self.era = 0
-
-    def leave(self, era: int) -> None:
-        """A connection of that era leads to who is the master no more: so do all of it, and when that is the master
-        again, be it of nobody else, those that were idle meanwhile must not lead there."""
-        if era == self.era:
-            self.era += 1
 
     def end(self) -> None:
         """Nobody uses the pool any more."""
@@ -220,26 +203,17 @@ class _Pool(redis.BlockingConnectionPool):
             raise
 
 
-class _Watched(AbstractConnection):
+class _Watched(OfMaster):
     """Tells the guard how each exchange went, and takes no longer for it than who asks has time."""
 
     def __init__(self, *, guard: _Guard, socket_timeout: float, **options: Any) -> None:
         self._guard = guard
-        self._era = guard.era
         self._seconds = socket_timeout
         super().__init__(socket_timeout=socket_timeout, **options)
 
-    def connect(self) -> None:
-        """Before each use; only that thread ends what others left."""
-        if self._era != self._guard.era:
-            self.disconnect()  # type: ignore[no-untyped-call]
-        super().connect()  # type: ignore[no-untyped-call]
-
     def _connect(self) -> CutSocket:
-        self._era = self._guard.era
         self.socket_connect_timeout = self.socket_timeout = _question.cut(self._seconds)
-        found = super()._connect()  # type: ignore[no-untyped-call, safe-super]  # redis-py's class for the kind of socket
-        return CutSocket(found, _question, self._seconds)
+        return CutSocket(super()._connect(), _question, self._seconds)
 
     def send_packed_command(self, *args: Any, **kwargs: Any) -> None:
         try:
@@ -256,10 +230,7 @@ class _Watched(AbstractConnection):
             raise
         except redis.ResponseError as error:
             if is_no_master(error):
-                # It was once: what it tells to readers may be old. The next connection looks its address up again;
-                # that one is made says nothing for it.
-                self.disconnect()  # type: ignore[no-untyped-call]
-                self._guard.leave(self._era)
+                # That another connection is made says nothing for it.
                 self._guard.failed(error, surely=True)
             else:
                 self._guard.breaker.succeeded()

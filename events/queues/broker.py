@@ -17,10 +17,11 @@ from dramatiq.common import current_millis
 from dramatiq.errors import ConnectionClosed
 from dramatiq.message import Message
 from redis.backoff import NoBackoff
+from redis.connection import Connection, parse_url
 from redis.retry import Retry
 
 from events.catalogue import SLOW_QUEUES
-from events.connections import is_no_master
+from events.masters import OF_MASTER, Master
 
 from .consumer import Hand, RedisConsumer
 from .core import redis_id
@@ -52,22 +53,9 @@ def connect_redis(url: str) -> "redis.Redis":
     options: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "socket_timeout": 5, "max_connections": 1_000}
     if not url.startswith("unix:"):
         options |= {"socket_keepalive": True, "socket_connect_timeout": 3}
-    client: redis.Redis = _MasterOnly.from_url(url, **options)
-    return client
-
-
-class _MasterOnly(redis.Redis):
-    """Leaves a server that refuses to write: it was the master once, and connections to it outlive that."""
-
-    def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
-        try:
-            return super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]
-        except redis.ResponseError as error:
-            if is_no_master(error):
-                # The next ones look its address up again.
-                connection.disconnect()
-                self.connection_pool.disconnect(inuse_connections=False)
-            raise
+    options |= parse_url(url)  # type: ignore[no-untyped-call]
+    kind = OF_MASTER[options.pop("connection_class", Connection)]
+    return redis.Redis.from_pool(redis.ConnectionPool(connection_class=kind, master=Master(), **options))
 
 
 class RedisQueues(RedisBroker):  # type: ignore[misc]

@@ -137,6 +137,21 @@ def accepted(broker: RedisQueues, n: int) -> bool:
     return False
 
 
+@pytest.mark.parametrize("transaction", [True, False])
+def test_who_is_refused_many_commands_at_once_leaves_it_too(
+    start_redis: Callable[..., RedisProcess], transaction: bool
+) -> None:
+    server = start_redis()
+    with connect_redis(server.url(6)) as client, redis.Redis.from_url(server.url()) as admin:
+        old = client.client_id()
+        admin.replicaof("127.0.0.1", "1")
+        with pytest.raises(redis.RedisError), client.pipeline(transaction=transaction) as commands:
+            commands.set("a", 1).set("b", 1).execute()
+        admin.replicaof("NO", "ONE")
+        assert client.client_id() != old
+        assert client.set("a", 1)
+
+
 def test_what_is_published_is_not_left_at_a_master_that_became_a_replica(moved: tuple[str, Callable[[], None]]) -> None:
     url, move = moved
     broker, channels = RedisQueues(url), connect_redis(url)
