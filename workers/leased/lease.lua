@@ -8,8 +8,10 @@ if not epoch then
 end
 local entry = live(KEYS[2])
 local taken = 0
--- One of an earlier epoch stores nothing any more, and by a clock that was set back it would stand for long.
-local held = string.match(redis.call('GET', KEYS[3]) or '', '%S+$') == epoch
+-- One of an earlier epoch stores nothing any more, and by a clock that was set back it would stand for long. The caller's
+-- own was taken by this command, which is repeated when its answer was lost.
+local holder, of = string.match(redis.call('GET', KEYS[3]) or '', '^(%S+) %S+ (%S+)$')
+local held = of == epoch and holder ~= ARGV[2]
 if not held and (not entry or ARGV[5] == '1') then
     redis.call('SET', KEYS[3], ARGV[2] .. ' ' .. evictions() .. ' ' .. epoch, 'PX', ARGV[3])
     note_time()

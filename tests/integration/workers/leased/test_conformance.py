@@ -1,5 +1,6 @@
 """What a store of leased entries promises: one suite for the stand-in of the unit tests and for Redis."""
 
+import secrets
 import time
 from collections.abc import Iterator
 
@@ -238,6 +239,16 @@ def test_what_somebody_else_wrote_under_our_key_is_a_miss_and_is_replaced(client
     assert body_of(leased) is None
     assert put(leased, b"{}")
     assert body_of(leased) == b"{}"
+
+
+def test_a_lease_whose_answer_was_lost_is_had_when_the_command_is_repeated(
+    clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leased = RedisLeased(clients.entities, PREFIX)
+    monkeypatch.setattr(secrets, "token_hex", lambda size: "ab" * size)
+    taken = lease_of(leased)
+    assert lease_of(leased) == taken
+    assert put(leased, b"{}", lease=taken)
 
 
 def test_a_full_redis_stores_nothing_and_still_forgets(clients: Clients) -> None:
