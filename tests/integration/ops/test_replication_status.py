@@ -12,7 +12,6 @@ from pydantic import SecretStr
 
 from events.locks import SYNC_KEY
 from ops.settings import ReplicationType, Settings
-from ops.web.replication import wants_page
 from ops.wiring import Runtime
 from tests.waiting import wait_for
 from workers.replication.status.adapters import Patient, UpstreamError, newest_upstream
@@ -271,24 +270,3 @@ def test_a_masters_metrics_are_served(port: int, runtime: Runtime) -> None:
 @pytest.mark.parametrize("mode", ["RT_STANDALONE"])
 def test_a_standalone_database_has_no_such_metrics(port: int) -> None:
     assert samples(port) == {}
-
-
-@pytest.mark.parametrize(
-    ("accept", "html"),
-    [
-        ("", False),
-        ("*/*", False),
-        ("application/json", False),
-        ("text/html", True),
-        ("TEXT/HTML;charset=utf-8", True),
-        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", True),
-        ("application/json,text/html", False),
-        ("application/json;q=0.5, text/html;q=0.9", True),
-        ("application/json, text/html; q=0.9", False),
-        ("text/html;q=0", False),
-        ("text/html;q=high", True),
-        (";;,,q=", False),
-    ],
-)
-def test_who_likes_html_better_gets_the_page(accept: str, html: bool) -> None:
-    assert wants_page(accept) is html
