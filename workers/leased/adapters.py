@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import redis
 
+from events.errors import UsageError
+
 from . import core
 from .core import Found, Inspected, Lease, Loaded, Tag
 from .service import StoreUnavailableError, Taken
@@ -116,6 +118,8 @@ class RedisLeased:
         return Inspected(known, int(number or 0), entry, as_of, tuple(tags), void, seconds)
 
     def entry(self, name: str) -> str:
+        if name == "clock" or name.startswith(("lease:", "tag:")):
+            raise UsageError(f"No entry may be named {name!r}: what the store keeps beside entries has such names.")
         return f"{self._prefix}:{name}"
 
     def lease_of(self, name: str) -> str:

@@ -9,6 +9,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from events.errors import UsageError
 from tests.integration.workers.caches.conftest import Clients
 from tests.unit.workers.leased.making import FakeLeased
 from workers.leased.adapters import RedisLeased
@@ -249,6 +250,14 @@ def test_a_lease_whose_answer_was_lost_is_had_when_the_command_is_repeated(
     taken = lease_of(leased)
     assert lease_of(leased) == taken
     assert put(leased, b"{}", lease=taken)
+
+
+@pytest.mark.parametrize("name", ["clock", "lease:name", "tag:name"])
+def test_an_entry_is_not_named_as_what_the_store_keeps_beside_it(clients: Clients, name: str) -> None:
+    leased = RedisLeased(clients.entities, PREFIX)
+    for work in (lambda: leased.read([name]), lambda: leased.lease(name), lambda: leased.forget([name])):
+        with pytest.raises(UsageError, match="No entry may be named"):
+            work()
 
 
 def test_a_full_redis_stores_nothing_and_still_forgets(clients: Clients) -> None:
