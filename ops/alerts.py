@@ -22,15 +22,23 @@ def _rate(metric: str, minutes: int = 5) -> str:
 
 _READS, _LOADS = "mbevents_cache_reads_total", "mbevents_cache_loads_total"
 _WEB, _HTTP = "mbevents_web_requests_total", "mbevents_http_outcomes_total"
+# Without them everything is read from the database.
+_CACHES = "entities|search|statistics"
 _DOCTOR = "`mbevents doctor` says what is wrong and how to mend it."
 
 ALERTS: tuple[Alert, ...] = (
     Alert(
         "ServerAway",
-        "mbevents_server_up == 0",
+        f'mbevents_server_up{{server!~"{_CACHES}"}} == 0',
         2,
         "The database or a role of Redis ({{ $labels.server }}) does not answer the web process. " + _DOCTOR,
         page=True,
+    ),
+    Alert(
+        "CacheAway",
+        f'mbevents_server_up{{server=~"{_CACHES}"}} == 0',
+        10,
+        "A cache ({{ $labels.server }}) does not answer the web process: the database is read instead. " + _DOCTOR,
     ),
     Alert("NoBridge", "absent(mbevents_bridge_leader == 1)", 2, "No bridge leads: nothing becomes events.", page=True),
     Alert(
