@@ -26,6 +26,8 @@ from ops.stack.postgres import make_home
 _OLDEST = (6, 2)
 _SOCKET = "redis.sock"
 READY_SECONDS = 20.0
+# One that runs has nothing to load: who asks what is wrong, such as `doctor`, is told soon that it hangs.
+ANSWER_SECONDS = 4.0
 _STOP_SIGNALS = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0))
 
 
@@ -45,7 +47,7 @@ class EmbeddedRedis:
         make_home(self.home)
         process = self._process()
         if process is not None:
-            self._wait_ready(lambda: processes.gone(process))
+            self._wait_ready(lambda: processes.gone(process), ANSWER_SECONDS)
             if self._child is None:
                 self._progress(f"Redis is already running on {self.socket} (pid {process.pid}): using it.")
             return False
@@ -120,12 +122,12 @@ class EmbeddedRedis:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        self._wait_ready(lambda: child.poll() is not None)
+        self._wait_ready(lambda: child.poll() is not None, READY_SECONDS)
 
-    def _wait_ready(self, ended: Callable[[], bool]) -> None:
-        client = redis.Redis(unix_socket_path=str(self.socket), socket_timeout=5, retry=Retry(NoBackoff(), 0))
+    def _wait_ready(self, ended: Callable[[], bool], seconds: float) -> None:
+        client = redis.Redis(unix_socket_path=str(self.socket), socket_timeout=1, retry=Retry(NoBackoff(), 0))
         try:
-            if not processes.wait_until(lambda: ended() or self._answers(client), READY_SECONDS, every=0.005):
+            if not processes.wait_until(lambda: ended() or self._answers(client), seconds, every=0.005):
                 raise UnreachableError(
                     f"Redis runs on {self.socket} (pid {self.pid}), but does not answer: it hangs, or was stopped. "
                     "Have it go on (kill -CONT), or kill it: it keeps nothing, and is started again."
