@@ -209,7 +209,7 @@ class Stream(httpcore.NetworkStream):
 
 def _broken(error: Exception) -> CallError:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return CallError(Kind.TLS, f"The server does not prove who it is: {error.verify_message}.")
+        return CallError(Kind.TLS, f"The server does not prove who it is: {error.verify_message.rstrip('.')}.")
     if isinstance(error, ssl.SSLError):
         return CallError(Kind.TLS, f"TLS failed: {error.reason or 'the server closed the connection'}.")
     if isinstance(error, OSError):
