@@ -19,7 +19,7 @@ from schemas.values import ENTITY_TYPES
 from tests.browsing import Browser
 from tests.waiting import wait_for
 from workers.caches import tags
-from workers.caches.statistics import core
+from workers.caches.statistics import adapters, core
 from workers.caches.statistics.adapters import PostgresCounts
 from workers.caches.statistics.core import SURVEYS
 from workers.caches.statistics.service import CountFailedError
@@ -162,7 +162,10 @@ def test_a_count_that_takes_too_long_is_given_up(runtime: Runtime, counts: Postg
 BOUND = 2.0
 
 
-def test_with_one_thread_a_count_that_does_not_end_holds_up_no_invalidation(client: Browser, runtime: Runtime) -> None:
+def test_with_one_thread_a_count_that_does_not_end_holds_up_no_invalidation(
+    client: Browser, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapters, "LOCK_SECONDS", 60.0)
     stop, cached = threading.Event(), runtime.entity_cache
     worker = threading.Thread(
         target=run_worker,
@@ -216,6 +219,17 @@ def test_a_survey_that_cannot_be_made_hinders_no_other_and_is_not_tried_all_the_
         "replication.applied",
     }
     assert runtime.statistics.refresh() == 0
+
+
+def test_a_table_that_somebody_has_alone_holds_up_no_other_and_is_counted_when_it_is_free(
+    client: Browser, runtime: Runtime
+) -> None:
+    with runtime.connection() as locker, locker.transaction():
+        locker.execute("LOCK TABLE musicbrainz.label")
+        assert runtime.statistics.refresh() == len(SURVEYS) - 1
+        assert [name for name, each in shown(client).items() if each["expired"]] == ["count.label"]
+    assert runtime.statistics.refresh() == 1
+    assert not shown(client)["count.label"]["expired"]
 
 
 def test_what_somebody_else_counts_is_left_to_them(runtime: Runtime) -> None:

@@ -14,10 +14,12 @@ from schemas.values import ENTITY_TYPES
 from workers.leased.adapters import told
 
 from .core import SURVEYS
-from .service import CountFailedError
+from .service import CountFailedError, TableLockedError
 
 # A request whose message was lost is forgotten after this.
 ASKED_SECONDS = 60
+# Who changes a table has it alone: it is counted later, and what comes after it now.
+LOCK_SECONDS = 1.0
 
 
 class PostgresCounts:
@@ -30,11 +32,14 @@ class PostgresCounts:
     def count(self, survey: str, *, seconds: float) -> Mapping[str, int | None]:
         # One statement, so one snapshot and the locks of one table: who wants to alter another does not wait for it.
         with self._connect() as connection:
-            connection.execute("SELECT set_config('statement_timeout', %s, false)", (f"{int(1000 * seconds)}ms",))
+            for setting, most in (("statement_timeout", seconds), ("lock_timeout", LOCK_SECONDS)):
+                connection.execute("SELECT set_config(%s, %s, false)", (setting, f"{int(1000 * most)}ms"))
             # Of a worker that was killed the server stops counting.
             connection.execute("SELECT set_config('client_connection_check_interval', '1s', false)")
             try:
                 return connection.cursor(row_factory=dict_row).execute(self._sql[survey]).fetchone() or {}
+            except psycopg.errors.LockNotAvailable as error:
+                raise TableLockedError(f"somebody has locked what {survey} is counted in") from error
             except psycopg.Error as error:
                 if connection.closed:
                     raise

@@ -28,11 +28,16 @@ class CountFailedError(MbeventsError):
     """A survey was refused, or took too long; others can still be made."""
 
 
+class TableLockedError(CountFailedError):
+    """Somebody changes a table and has it alone: that says nothing of what the count costs, and is soon over."""
+
+
 class Counts(Protocol):
     """Counts in the database as it is now."""
 
     def count(self, survey: str, *, seconds: float) -> Mapping[str, int | None]:
-        """Raises CountFailedError, and psycopg.OperationalError when the database is away."""
+        """Raises CountFailedError (TableLockedError when somebody has a table alone), and psycopg.OperationalError when
+        the database is away."""
         ...
 
 
@@ -141,6 +146,10 @@ class Statistics:
         moment, began = self._now(), time.monotonic()
         try:
             values = self._counts.count(survey.name, seconds=SURVEY_SECONDS)
+        except TableLockedError as error:
+            log.info("survey_left_for_later", survey=survey.name, why=str(error))
+            self._leased.give_back(survey.name, lease)
+            return False
         except CountFailedError as error:
             log.warning("survey_failed", survey=survey.name, error=str(error))
             self._keep(survey, lease, None)
