@@ -121,7 +121,7 @@ def start_redis() -> Iterator[Callable[..., RedisProcess]]:
     """Starts servers that the test may kill."""
     made: list[RedisProcess] = []
     # Not pytest's own folder: its long path does not fit into a socket's name.
-    with tempfile.TemporaryDirectory(prefix="mbe-") as folder:
+    with tempfile.TemporaryDirectory(prefix="mbe-", dir=quick_folder()) as folder:
 
         def start(*, master: RedisProcess | None = None) -> RedisProcess:
             made.append(RedisProcess(Path(folder), master=master))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import redis
 
 from ops.stack.redis import find_binary
@@ -58,6 +59,10 @@ class RedisProcess:
         self._process.kill()
         self._process.wait(10)
         self.socket.unlink(missing_ok=True)
+
+    def kill_children(self) -> None:
+        for child in psutil.Process(self._process.pid).children():
+            child.kill()
 
     def _ready(self) -> bool:
         with suppress(redis.RedisError), redis.Redis.from_url(self.url()) as client:

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.redis.faulty import FaultyRedis
+from tests.conftest import quick_folder
 
 
 @pytest.fixture(scope="module")
 def one_for_all() -> Iterator[FaultyRedis]:
-    with tempfile.TemporaryDirectory(prefix="mbe-") as folder:
+    with tempfile.TemporaryDirectory(prefix="mbe-", dir=quick_folder()) as folder:
         made = FaultyRedis(Path(folder))
         yield made
         made.close()

@@ -14,6 +14,7 @@ import redis
 from ops.stack.postgres import EmbeddedPostgres
 from ops.stack.redis import EmbeddedRedis
 from tests.chaos.queues.conftest import Stopwatch, World
+from tests.conftest import quick_folder
 from tests.integration.events.queues.support import eventually
 
 # The loss is seen after a second, work is lost when it has no message 2 s after it was enqueued.
@@ -22,7 +23,7 @@ RECOVERY_SECONDS = 6
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="mbe-") as folder:
+    with tempfile.TemporaryDirectory(prefix="mbe-", dir=quick_folder()) as folder:
         os.chmod(folder, 0o755)  # noqa: PTH101 (as root, PostgreSQL runs as another user, who must get in)
         yield Path(folder)
 
