@@ -44,7 +44,8 @@ def test_of_two_bridges_one_leads_and_the_other_takes_over_within_two_seconds(
     with running(other), running(one):
         wait_for(lambda: one.status.leading or other.status.leading)
         editor.execute(RENAME, (artist,))
-        hear(publisher, 1)
+        # Else it would be published once more.
+        wait_for(lambda: event_log.head(editor).published == 1)
         assert one.status.leading != other.status.leading
         leader, standby = (one, other) if one.status.leading else (other, one)
         began = time.monotonic()
