@@ -39,9 +39,9 @@ up: $(READY) ## everything running on embedded servers, until Ctrl-C
 
 # Hundreds of processes are started: none is to compile our modules again, though images for containers often ask for that.
 test: export PYTHONDONTWRITEBYTECODE =
-# Three for two cores: tests wait for a third of their time. Files with long stories come first, as one process runs each.
+# As many as cores: some tests are of time. Files with long stories come first, as one process runs each.
 test: $(READY) ## all tests, on real embedded servers
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(READY) ## style, types and import directions
 	@$(BIN)/ruff check .
